@@ -1,0 +1,31 @@
+//! What the programs count for all processes together.
+
+/// Index into the per-CPU array `COUNTERS`. All count up from the load on.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// `WAITS` was full: the thread is watched by the sweep alone.
+    WaitsFull = 0,
+    /// `PROCESSES` was full.
+    ProcessesFull = 1,
+    /// `EVENTS` was full: the process is found by the next sweep.
+    EventsFull = 2,
+    /// The sweep had no room to put a record together.
+    RecordLost = 3,
+    WaitsAdded = 4,
+    WaitsRemoved = 5,
+    ProcessesAdded = 6,
+    ProcessesRemoved = 7,
+}
+
+impl Counter {
+    pub const COUNT: usize = 8;
+
+    /// The counters of what was lost, each with its label in `taskleak_lost_events_total`.
+    pub const LOST: [(Self, &'static str); 4] = [
+        (Self::WaitsFull, "futex_waits_full"),
+        (Self::ProcessesFull, "processes_full"),
+        (Self::EventsFull, "process_events_full"),
+        (Self::RecordLost, "sweep_record_lost"),
+    ];
+}

@@ -1,0 +1,52 @@
+//! What the eBPF programs and the user side say to each other: `#[repr(C)]`, explicit padding, no pointers.
+//!
+//! Every type here is written on one side and read, byte for byte, on the other. A field that is added goes
+//! where the padding is, or at the end; [`TaskRecord`]'s size is checked by a test on the user side.
+#![no_std]
+
+mod counter;
+mod offsets;
+mod process;
+mod task;
+mod wait;
+
+pub use counter::Counter;
+pub use offsets::TaskOffsets;
+pub use process::{ExecEvent, Filter, ProcessEntry, selected};
+pub use task::{TaskRecord, record_flags, task_flags, task_state};
+pub use wait::{FutexCall, FutexWait};
+
+/// Length of a task's name in the kernel (`TASK_COMM_LEN`, include/linux/sched.h), with its NUL.
+pub const COMM_LEN: usize = 16;
+
+/// Names of maps and globals that the user side looks up in the object.
+pub mod names {
+    /// Hash: host tid → [`crate::FutexWait`].
+    pub const WAITS: &str = "WAITS";
+    /// Hash: host tgid → [`crate::ProcessEntry`].
+    pub const PROCESSES: &str = "PROCESSES";
+    /// Per-CPU array: [`crate::Counter`] → count since load.
+    pub const COUNTERS: &str = "COUNTERS";
+    /// Ring buffer of [`crate::ExecEvent`].
+    pub const EVENTS: &str = "EVENTS";
+    /// Read-only global: [`crate::TaskOffsets`].
+    pub const OFFSETS: &str = "OFFSETS";
+    /// Read-only global: [`crate::Filter`] as a `u32`.
+    pub const FILTER: &str = "FILTER";
+    /// Read-only global: the monitor's own pid in its own PID namespace.
+    pub const OWN_TGID: &str = "OWN_TGID";
+    /// Read-only global: 1 when the sweep is to read and prime [`WAITS`].
+    pub const FUTEX_PROBES: &str = "FUTEX_PROBES";
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    macro_rules! pod {
+        ($($t:ty),*) => {$(
+            // SAFETY: `#[repr(C)]`, integers and arrays of integers only, no implicit padding: every bit
+            // pattern is a valid value.
+            unsafe impl aya::Pod for $t {}
+        )*};
+    }
+    pod!(crate::TaskOffsets, crate::ProcessEntry, crate::FutexWait, crate::TaskRecord, crate::ExecEvent);
+}

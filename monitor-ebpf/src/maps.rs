@@ -1,0 +1,142 @@
+//! The maps and globals that user space knows by name (`monitor_common::names`).
+
+use core::cell::UnsafeCell;
+
+use aya_ebpf::{
+    Global,
+    bindings::BPF_NOEXIST,
+    macros::map,
+    maps::{HashMap, PerCpuArray, RingBuf},
+};
+use monitor_common::{Filter, FutexWait, Counter, ProcessEntry, TaskRecord};
+
+/// `-EEXIST`.
+const EEXIST: i32 = -17;
+
+/// Preallocated: an insert takes a free slot, it allocates nothing. User space sets the size at load.
+#[map]
+pub static WAITS: HashMap<u32, FutexWait> = HashMap::with_max_entries(65_536, 0);
+
+#[map]
+pub static PROCESSES: HashMap<u32, ProcessEntry> = HashMap::with_max_entries(32_768, 0);
+
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT as u32, 0);
+
+/// Where the sweep puts a record together: it is too big for a program's 512 bytes of stack.
+#[map]
+pub static SCRATCH: PerCpuArray<TaskRecord> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
+
+#[unsafe(no_mangle)]
+pub static FILTER: Global<u32> = Global::new(Filter::All as u32);
+
+#[unsafe(no_mangle)]
+pub static OWN_TGID: Global<u32> = Global::new(0);
+
+#[unsafe(no_mangle)]
+pub static FUTEX_PROBES: Global<u32> = Global::new(0);
+
+/// Who the monitor is in the initial PID namespace, which user space cannot ask for: the sweep finds out when
+/// it meets the monitor, and the probes read it.
+pub struct Own {
+    host_tgid: UnsafeCell<u32>,
+    pid_level: UnsafeCell<u32>,
+}
+
+// SAFETY: two aligned words, written by the sweep only, always with the same values.
+unsafe impl Sync for Own {}
+
+#[unsafe(no_mangle)]
+pub static OWN: Own = Own { host_tgid: UnsafeCell::new(0), pid_level: UnsafeCell::new(0) };
+
+impl Own {
+    #[inline(always)]
+    pub fn remember(&self, host_tgid: u32, pid_level: u32) {
+        // SAFETY: see `Sync`; volatile, because LLVM cannot select atomic accesses for the generic BPF CPU.
+        unsafe {
+            self.host_tgid.get().write_volatile(host_tgid);
+            self.pid_level.get().write_volatile(pid_level);
+        }
+    }
+
+    /// The monitor's pid in the initial PID namespace; 0 before the first sweep.
+    #[inline(always)]
+    pub fn host_tgid(&self) -> u32 {
+        // SAFETY: see `remember`.
+        unsafe { self.host_tgid.get().read_volatile() }
+    }
+
+    /// Depth of the monitor's PID namespace; 0 before the first sweep.
+    #[inline(always)]
+    pub fn pid_level(&self) -> u32 {
+        // SAFETY: see `remember`.
+        unsafe { self.pid_level.get().read_volatile() }
+    }
+}
+
+/// Counts one up.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(count) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: a slot of this CPU's own; programs of one CPU do not run at the same time here (a nested
+        // one could lose a count, never more).
+        unsafe { *count += 1 }
+    }
+}
+
+/// Puts a wait in, unless the thread has one already.
+///
+/// # Errors
+/// When the map is full (counted) or the thread has one.
+#[inline(always)]
+pub fn add_wait(host_tid: u32, wait: &FutexWait) -> Result<(), i32> {
+    let added = WAITS.insert(host_tid, wait, u64::from(BPF_NOEXIST));
+    match added {
+        Ok(()) => count(Counter::WaitsAdded),
+        Err(EEXIST) => {}
+        Err(_) => count(Counter::WaitsFull),
+    }
+    added
+}
+
+#[inline(always)]
+pub fn remove_wait(host_tid: u32) {
+    if WAITS.remove(host_tid).is_ok() {
+        count(Counter::WaitsRemoved);
+    }
+}
+
+/// Puts a process in, or over the entry that it has.
+///
+/// # Errors
+/// When the map is full (counted).
+#[inline(always)]
+pub fn put_process(host_tgid: u32, entry: &ProcessEntry) -> Result<(), i32> {
+    let is_new = PROCESSES.get_ptr(host_tgid).is_none();
+    let put = PROCESSES.insert(host_tgid, entry, 0);
+    match put {
+        Ok(()) if is_new => count(Counter::ProcessesAdded),
+        Ok(()) => {}
+        Err(_) => count(Counter::ProcessesFull),
+    }
+    put
+}
+
+#[inline(always)]
+pub fn remove_process(host_tgid: u32) {
+    if PROCESSES.remove(host_tgid).is_ok() {
+        count(Counter::ProcessesRemoved);
+    }
+}
+
+/// Adds to a counter that programs on other CPUs add to as well. `core` has no `fetch_add` for this target.
+#[inline(always)]
+pub fn add(counter: *mut u64, amount: u64) {
+    // SAFETY: the callers pass a pointer into a map's value, 8-byte aligned; BPF_XADD is one instruction.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({counter} + 0) += {amount}", counter = in(reg) counter, amount = in(reg) amount);
+    }
+}

@@ -1,0 +1,7 @@
+//! What is blocked. Pure: no I/O, time is a parameter.
+
+mod groups;
+mod names;
+
+pub use groups::{Limits, report};
+pub use names::Names;

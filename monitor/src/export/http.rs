@@ -1,0 +1,151 @@
+//! The web server of `run`: renders the last finished pass, and never observes by itself.
+
+use std::{
+    collections::HashSet,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::{Next, from_fn_with_state},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use tokio::{net::TcpListener, sync::watch};
+
+use super::{html, json, prometheus};
+use crate::model::Snapshot;
+
+/// The last finished pass; `None` before the first.
+pub type Latest = watch::Receiver<Option<Arc<Snapshot>>>;
+
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[derive(Clone)]
+struct Shared {
+    latest: Latest,
+    hosts: Arc<HashSet<String>>,
+}
+
+/// Binds the address.
+///
+/// # Errors
+/// When it is in use or not ours; the message says so with the address.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => "is in use: stop what listens there, or choose another with --listen",
+            io::ErrorKind::AddrNotAvailable => "is no address of this machine: choose another with --listen",
+            io::ErrorKind::PermissionDenied => "is not permitted: choose a port above 1023 with --listen",
+            _ => return io::Error::new(error.kind(), format!("{address}: {error}")),
+        };
+        io::Error::new(error.kind(), format!("{address} {hint}"))
+    })
+}
+
+/// Serves until `stop` resolves. `hosts`: names that a request may use for us beside addresses and `localhost`.
+///
+/// # Errors
+/// When the listener breaks.
+pub async fn serve(
+    listener: TcpListener,
+    latest: Latest,
+    hosts: &[String],
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let hosts = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+    let shared = Shared { latest, hosts: Arc::new(hosts) };
+    axum::serve(listener, router(shared)).with_graceful_shutdown(stop).await
+}
+
+fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/", get(page))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/api/v1/snapshot", get(snapshot))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "not found: see / for what there is\n") })
+        .layer(from_fn_with_state(shared.clone(), check_host))
+        .with_state(shared)
+}
+
+async fn page(State(shared): State<Shared>) -> Html<String> {
+    Html(html::render(shared.latest.borrow().as_deref()))
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    let latest = shared.latest.borrow().clone();
+    let text = match latest {
+        Some(snapshot) => prometheus::render_with_self(&snapshot),
+        None => prometheus::render_unready(),
+    };
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn ready(State(shared): State<Shared>) -> (StatusCode, &'static str) {
+    if shared.latest.borrow().is_some() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the first sweep has not ended yet\n")
+    }
+}
+
+async fn snapshot(State(shared): State<Shared>) -> Response {
+    let latest = shared.latest.borrow().clone();
+    let Some(snapshot) = latest else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the first sweep has not ended yet\n").into_response();
+    };
+    match json::render(&snapshot) {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// Against DNS rebinding: a page that lets its own name point to us sends that name in `Host`. An address
+/// cannot be made to point elsewhere.
+async fn check_host(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    if is_known_host(request.headers(), &shared.hosts) {
+        return next.run(request).await;
+    }
+    let help = "this host name is not allowed: use an address, or start taskleak with --allow-host NAME\n";
+    (StatusCode::MISDIRECTED_REQUEST, help).into_response()
+}
+
+fn is_known_host(headers: &HeaderMap, allowed: &HashSet<String>) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return true };
+    let Ok(host) = host.to_str() else { return false };
+    if host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).to_ascii_lowercase();
+    name == "localhost" || allowed.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_localhost_and_allowed_names_pass() {
+        let allowed = HashSet::from(["node7".to_owned()]);
+        let passes = |host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            is_known_host(&headers, &allowed)
+        };
+        for host in ["127.0.0.1:9435", "10.1.2.3", "[::1]:9435", "[::1]", "localhost:9435", "LOCALHOST", "Node7:9435"] {
+            assert!(passes(host), "{host}");
+        }
+        for host in ["evil.example:9435", "evil.example", "127.0.0.1.evil.example", ""] {
+            assert!(!passes(host), "{host}");
+        }
+    }
+}

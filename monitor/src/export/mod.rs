@@ -1,0 +1,8 @@
+//! Renders snapshots. Changes nothing.
+
+pub mod html;
+pub mod http;
+pub mod json;
+pub mod metrics;
+pub mod prometheus;
+pub mod text;

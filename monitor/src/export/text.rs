@@ -1,0 +1,152 @@
+//! A snapshot for a person at a terminal.
+
+use std::{fmt::Write as _, time::Duration};
+
+use crate::model::{Group, ProcessReport, Snapshot, WaitClass};
+
+/// Ids that one line shows.
+const IDS_SHOWN: usize = 6;
+
+/// What is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Style {
+    /// Also groups that wait for the world, and processes without groups.
+    pub all_groups: bool,
+}
+
+/// The processes with something blocked, most blocked tasks first.
+pub fn render(snapshot: &Snapshot, style: Style) -> String {
+    let mut text = String::new();
+    let mut reports: Vec<&ProcessReport> = snapshot.processes.iter().collect();
+    reports.sort_by_key(|report| std::cmp::Reverse(shown(report, style).map(|group| group.count).sum::<usize>()));
+    let mut hidden = (0, 0);
+    for report in reports {
+        for group in report.groups.iter().filter(|group| group.count > 0 && !is_shown(group, style)) {
+            hidden = (hidden.0 + 1, hidden.1 + group.count);
+        }
+        if style.all_groups || shown(report, style).next().is_some() || !report.incomplete.is_empty() {
+            process(&mut text, report, style);
+        }
+    }
+    if text.is_empty() {
+        let _ = writeln!(text, "Nothing is blocked ({} observed).", processes(snapshot.processes.len()));
+    }
+    if hidden.0 > 0 {
+        let _ = writeln!(
+            text,
+            "Not shown: {} in {} that wait{} for the world (--all-groups shows them).",
+            plural(hidden.1, "task"),
+            plural(hidden.0, "group"),
+            if hidden.1 == 1 { "s" } else { "" },
+        );
+    }
+    for (cause, count) in snapshot.health.lost.iter().filter(|(_, count)| *count > 0) {
+        let _ = writeln!(text, "Lost in the kernel: {count} ({cause}).");
+    }
+    text
+}
+
+fn process(text: &mut String, report: &ProcessReport, style: Style) {
+    let process = &report.process;
+    let blocked: usize = report.groups.iter().map(|group| group.count).sum();
+    let tasks: Vec<String> =
+        report.tasks.iter().map(|(kind, count)| plural(*count, kind.label())).collect();
+    let _ = writeln!(
+        text,
+        "{} (pid {}{}{}): {}, {blocked} blocked for {} or longer",
+        plain(&process.comm),
+        process.id.pid,
+        if process.exe.is_empty() { "" } else { ", " },
+        plain(&process.exe),
+        tasks.join(", "),
+        duration(report.threshold),
+    );
+    if !report.incomplete.is_empty() {
+        let causes: Vec<_> = report.incomplete.iter().map(|cause| cause.label()).collect();
+        let _ = writeln!(text, "  incomplete: {}", causes.join(", "));
+    }
+    if shown(report, style).next().is_some() {
+        let _ = writeln!(
+            text,
+            "  {:>6}  {:<8}{:<18}{:<10}{:>9}{:>10}  ids",
+            "COUNT", "KIND", "WAITS IN", "FOR", "OLDEST", "YOUNGEST"
+        );
+    }
+    for group in shown(report, style) {
+        let class = match group.key.class {
+            WaitClass::External => "the world",
+            WaitClass::Internal => "itself",
+        };
+        let mut ids: Vec<String> = group.ids.iter().take(IDS_SHOWN).map(u64::to_string).collect();
+        if group.count > IDS_SHOWN {
+            ids.push("…".to_owned());
+        }
+        let _ = writeln!(
+            text,
+            "  {:>6}  {:<8}{:<18}{:<10}{:>9}{:>10}  {}",
+            group.count,
+            group.key.kind.label(),
+            plain(&group.key.reason),
+            class,
+            duration(group.oldest),
+            duration(group.youngest),
+            ids.join(" "),
+        );
+    }
+    text.push('\n');
+}
+
+fn shown(report: &ProcessReport, style: Style) -> impl Iterator<Item = &Group> {
+    report.groups.iter().filter(move |group| group.count > 0 && is_shown(group, style))
+}
+
+fn is_shown(group: &Group, style: Style) -> bool {
+    style.all_groups || group.key.class == WaitClass::Internal
+}
+
+fn processes(count: usize) -> String {
+    if count == 1 { "1 process".to_owned() } else { format!("{count} processes") }
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Two units at most: `950ms`, `12.3s`, `4m 05s`, `3h 20m`, `9d 4h`.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{}ms", duration.as_millis()),
+        1..60 if duration.subsec_millis() < 50 => format!("{seconds}s"),
+        1..60 => format!("{:.1}s", duration.as_secs_f64()),
+        60..3_600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h {:02}m", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+/// Names come from targets: nothing in them may steer the terminal.
+pub fn plain(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_two_units_at_most() {
+        let of = |seconds: f64| duration(Duration::from_secs_f64(seconds));
+        assert_eq!(of(0.95), "950ms");
+        assert_eq!(of(12.34), "12.3s");
+        assert_eq!(of(245.0), "4m 05s");
+        assert_eq!(of(12_000.0), "3h 20m");
+        assert_eq!(of(792_000.0), "9d 4h");
+        assert_eq!(of(1.0), "1s");
+    }
+
+    #[test]
+    fn names_cannot_steer_the_terminal() {
+        assert_eq!(plain("a\u{1b}[2J\nb"), "a\\u{1b}[2J\\nb");
+    }
+}

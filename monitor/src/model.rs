@@ -1,0 +1,249 @@
+//! The nouns of taskleak. Every step of the pipeline speaks in these, and in nothing else of another step's.
+//!
+//! The words are those of docs/ARCHITECTURE.md: task, kind, wait reason, wait class, site, group, verdict.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde::Serialize;
+
+/// What tells one process from every other one, also from a later one with the same pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessId {
+    /// In the monitor's PID namespace.
+    pub pid: u32,
+    /// CLOCK_BOOTTIME at its start, ns. /proc gives the same in ticks only, too coarse to tell reused pids.
+    pub start_boottime: u64,
+    /// `task_struct.self_exec_id`: rises with each exec, which keeps pid and start.
+    pub exec_id: u64,
+}
+
+/// A process that is watched. Empty strings are "not known".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    pub id: ProcessId,
+    /// Its name as at its last exec.
+    pub comm: String,
+    /// Path of its executable, as the process itself would see it.
+    pub exe: String,
+    /// Deployment, unit or cgroup.
+    pub workload: String,
+    /// From the cgroup's path.
+    pub container_id: Option<String>,
+}
+
+/// What kind of thing runs the code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Thread,
+}
+
+impl Kind {
+    pub const ALL: [Self; 1] = [Self::Thread];
+
+    /// As in labels and JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Thread => "thread",
+        }
+    }
+}
+
+/// Whether a task waits for the world or for its own program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WaitClass {
+    External,
+    Internal,
+}
+
+impl WaitClass {
+    /// As in labels and JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::External => "external",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// A wait without a timeout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// In the runtime's own words.
+    pub reason: Cow<'static, str>,
+    pub class: WaitClass,
+    /// How long it had lasted when it was seen.
+    pub age: Duration,
+}
+
+/// One thread, goroutine or async task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    pub kind: Kind,
+    /// tid, goid or tokio task id.
+    pub id: u64,
+    /// `None` when it runs, could run, or its wait ends by itself.
+    pub wait: Option<Wait>,
+    /// What it runs, where that is known.
+    pub entry: Option<Site>,
+}
+
+/// A place in the code of a target.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Site {
+    pub function: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+}
+
+/// Why an observation does not hold the whole truth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cause {
+    /// Stopped by a signal: not judged, ages stand still.
+    Stopped,
+    /// Stopped by a tracer.
+    Traced,
+    /// In a frozen cgroup.
+    Frozen,
+    /// A thread's registers could not be read: its system call is not known.
+    Registers,
+    /// A wait's timeout could not be read from the target's memory; it was taken for a short one.
+    Timeout,
+    /// A restarted wait whose kind is hidden (kptr_restrict); it was taken for one with a timeout.
+    Restart,
+    /// Found in this very pass: its threads are read from the next one on.
+    New,
+}
+
+impl Cause {
+    /// As in labels and JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Traced => "traced",
+            Self::Frozen => "frozen",
+            Self::Registers => "registers_unreadable",
+            Self::Timeout => "timeout_unreadable",
+            Self::Restart => "restart_unknown",
+            Self::New => "not_read_yet",
+        }
+    }
+}
+
+/// What one runtime's observer says of one process in one pass.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    pub process: Arc<Process>,
+    pub tasks: Vec<Task>,
+    pub incomplete: BTreeSet<Cause>,
+    /// Futex waits begun since the probes came; `None` without them.
+    pub futex_waits: Option<u64>,
+}
+
+/// What a group's members have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupKey {
+    pub kind: Kind,
+    pub reason: Cow<'static, str>,
+    pub class: WaitClass,
+    pub block_site: Option<Site>,
+    pub entry: Option<Site>,
+    pub spawn_site: Option<Site>,
+}
+
+/// What is thought of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Not enough history, or the observation is incomplete.
+    Unknown,
+}
+
+/// Which count a verdict was made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Basis {
+    Blocked,
+}
+
+/// Blocked tasks of one process that wait for the same thing at the same place.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub key: GroupKey,
+    /// 0 for a group that has drained: its metrics stay until its process ends.
+    pub count: usize,
+    pub youngest: Duration,
+    pub oldest: Duration,
+    /// At most as many as asked for, in rising order.
+    pub ids: Vec<u64>,
+    pub ids_truncated: bool,
+    pub verdict: Verdict,
+    pub basis: Basis,
+    /// Whether it has series of its own, or is summed under `other`.
+    pub named: bool,
+}
+
+/// A process with its groups.
+#[derive(Clone, Debug)]
+pub struct ProcessReport {
+    pub process: Arc<Process>,
+    pub threshold: Duration,
+    pub tasks: Vec<(Kind, usize)>,
+    /// Live tasks by entry.
+    pub live: Vec<(Kind, Option<Site>, usize)>,
+    /// Most members first; drained ones last.
+    pub groups: Vec<Group>,
+    pub incomplete: BTreeSet<Cause>,
+    pub futex_waits: Option<u64>,
+}
+
+/// The result of one pass (or of two, for `snapshot`).
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub taken_at: SystemTime,
+    /// From the first sweep to the last.
+    pub observed: Duration,
+    /// By pid.
+    pub processes: Vec<ProcessReport>,
+    pub health: Health,
+}
+
+/// How the monitor itself is.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    pub sweep_duration: Duration,
+    /// Unix time of the end of the last sweep.
+    pub swept_at: Duration,
+    pub probes: Vec<ProbeHealth>,
+    pub maps: Vec<MapHealth>,
+    pub lost: Vec<(&'static str, u64)>,
+    pub programs: Vec<ProgramHealth>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ProbeHealth {
+    pub probe: &'static str,
+    pub attached: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct MapHealth {
+    pub map: &'static str,
+    pub entries: u64,
+    pub capacity: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct ProgramHealth {
+    pub program: String,
+    pub runs: u64,
+    pub run_time: Duration,
+}

@@ -1,0 +1,42 @@
+//! The kernel side as the rest of the monitor sees it. The only place that names aya.
+//!
+//! [`Probes`] loads the object, attaches what can be attached, and says what could not; [`Probes::sweep`] walks
+//! every thread of the monitor's PID namespace and hands over one [`TaskRecord`] each.
+
+mod attach;
+mod btf;
+mod counters;
+mod events;
+mod load;
+mod sweep;
+
+pub use counters::enable_run_stats;
+pub use events::ExecEvents;
+pub use attach::{PROBES, ProbeSpec};
+pub use load::{LoadError, LoadOptions, Probes};
+
+pub use monitor_common::{TaskRecord, record_flags, selected, task_flags, task_state};
+
+/// One probe and whether it works.
+#[derive(Clone, Debug)]
+pub struct ProbeState {
+    pub spec: &'static ProbeSpec,
+    /// Why it is not attached.
+    pub failure: Option<String>,
+}
+
+/// What the programs' maps hold.
+#[derive(Clone, Copy, Debug)]
+pub struct MapUse {
+    pub map: &'static str,
+    pub entries: u64,
+    pub capacity: u64,
+}
+
+/// A program's run time since it was loaded; the kernel counts only while `bpf_stats` are on.
+#[derive(Clone, Debug)]
+pub struct ProgramRuns {
+    pub program: String,
+    pub runs: u64,
+    pub run_time: std::time::Duration,
+}

@@ -1,0 +1,188 @@
+//! OS threads: from sweep records to tasks with their waits.
+//!
+//! A thread waits when it sleeps (state S or D, not on a CPU) in a call without a timeout, or in none (a page
+//! fault). Since when: the futex probes know exactly; for all other waits it is the moment when it left the
+//! CPU, as the scheduler keeps it, which is right for waits from before the monitor came as well.
+
+mod restart;
+mod state;
+mod syscalls;
+mod timeout;
+mod waits;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use monitor_common::record_flags;
+
+use self::{restart::Restarts, state::State, timeout::Clocks, waits::Waits};
+use super::{bpf::TaskRecord, memory::Memory};
+use crate::model::{Cause, Kind, Observation, Process, ProcessId, Task, Wait};
+
+/// Reads the threads of a pass, record by record, and keeps of them what the next pass needs.
+pub struct Threads {
+    waits: Waits,
+    restarts: Restarts,
+    /// Per process, the highest count of futex waits that was told: what a thread counted is for a moment in
+    /// neither place when it ends during a sweep, and a counter must not fall.
+    futex_waits: HashMap<ProcessId, u64>,
+    /// Waits younger than this are not worth a look into the target's memory.
+    threshold: Duration,
+    futex_probes: bool,
+    pass: Pass,
+}
+
+#[derive(Default)]
+struct Pass {
+    observations: Vec<Observation>,
+    by_process: HashMap<ProcessId, usize>,
+    /// CLOCK_MONOTONIC − the scheduler's clock, as near as this sweep came to it.
+    clock_offset: Option<i64>,
+    realtime_offset: i128,
+    boottime_offset: i128,
+}
+
+impl Threads {
+    pub fn new(threshold: Duration, futex_probes: bool) -> Self {
+        Self {
+            waits: Waits::default(),
+            restarts: Restarts::default(),
+            futex_waits: HashMap::new(),
+            threshold,
+            futex_probes,
+            pass: Pass::default(),
+        }
+    }
+
+    /// Starts a pass.
+    pub fn begin(&mut self) {
+        self.pass = Pass {
+            realtime_offset: clock(libc::CLOCK_REALTIME) - clock(libc::CLOCK_MONOTONIC),
+            boottime_offset: clock(libc::CLOCK_BOOTTIME) - clock(libc::CLOCK_MONOTONIC),
+            ..Pass::default()
+        };
+    }
+
+    /// Takes in one thread of a watched process.
+    pub fn record(&mut self, record: &TaskRecord, process: &Arc<Process>, memory: &mut Memory) {
+        let lag = record.sampled_at.wrapping_sub(record.reader_arrival) as i64;
+        let offset = self.pass.clock_offset.map_or(lag, |offset| offset.min(lag));
+        self.pass.clock_offset = Some(offset);
+        let index = self.observation(process);
+        let observation = &mut self.pass.observations[index];
+        if let Some(waits) = &mut observation.futex_waits {
+            *waits += record.futex.waits + record.exited_waits;
+        }
+        if record.record_flags & record_flags::SELECTED == 0 {
+            // The probes' filter does not know it yet.
+            observation.incomplete.insert(Cause::New);
+        }
+        let state = state::of(record);
+        if state == State::Gone {
+            return;
+        }
+        let age = match state {
+            State::Sleeping => self.sleeping(record, index, offset, memory),
+            State::Held(cause) => {
+                self.pass.observations[index].incomplete.insert(cause);
+                self.waits.held(record, offset)
+            }
+            _ => {
+                self.waits.active(record);
+                None
+            }
+        };
+        let wait = age.map(|(call, age)| Wait { reason: call.reason, class: call.class, age });
+        self.pass.observations[index].tasks.push(Task {
+            kind: Kind::Thread,
+            id: record.tid.into(),
+            wait,
+            entry: None,
+        });
+    }
+
+    /// Ends the pass: what is known of threads that were not met is forgotten.
+    pub fn end(&mut self) -> Vec<Observation> {
+        self.waits.end_pass();
+        let pass = std::mem::take(&mut self.pass);
+        let mut told = HashMap::with_capacity(pass.observations.len());
+        let mut observations = pass.observations;
+        for observation in &mut observations {
+            if let Some(waits) = &mut observation.futex_waits {
+                let id = observation.process.id;
+                *waits = (*waits).max(self.futex_waits.get(&id).copied().unwrap_or(0));
+                told.insert(id, *waits);
+            }
+        }
+        self.futex_waits = told;
+        observations
+    }
+
+    fn observation(&mut self, process: &Arc<Process>) -> usize {
+        let Pass { observations, by_process, .. } = &mut self.pass;
+        *by_process.entry(process.id).or_insert_with(|| {
+            observations.push(Observation {
+                process: Arc::clone(process),
+                tasks: Vec::new(),
+                incomplete: BTreeSet::new(),
+                futex_waits: self.futex_probes.then_some(0),
+            });
+            observations.len() - 1
+        })
+    }
+
+    /// The wait of a sleeping thread; `None` when it ends by itself.
+    fn sleeping(
+        &mut self,
+        record: &TaskRecord,
+        index: usize,
+        offset: i64,
+        memory: &mut Memory,
+    ) -> Option<(syscalls::Call, Duration)> {
+        let incomplete = &mut self.pass.observations[index].incomplete;
+        if record.record_flags & record_flags::NO_REGISTERS != 0 {
+            incomplete.insert(Cause::Registers);
+            return None;
+        }
+        let compat = record.record_flags & record_flags::COMPAT != 0;
+        let mut number = record.syscall;
+        if Restarts::is_restart(number, compat) {
+            let known = self.waits.number_before_restart(record);
+            match known.or_else(|| self.restarts.original(record.restart_fn, &record.args, compat)) {
+                Some(original) => number = original,
+                None => {
+                    incomplete.insert(Cause::Restart);
+                    return None;
+                }
+            }
+        }
+        let call = syscalls::lookup(number, compat);
+        let since = self.waits.sleeping(record, number, &call, offset);
+        let age = Duration::from_nanos(record.sampled_at.saturating_sub(since));
+        let clocks = Clocks {
+            since,
+            realtime_offset: self.pass.realtime_offset,
+            boottime_offset: self.pass.boottime_offset,
+        };
+        let read = |address, length| memory.read(record.tid, address, length);
+        match self.waits.is_unbounded(record, &call, &clocks, age >= self.threshold, read) {
+            Ok(true) => Some((call, age)),
+            Ok(false) => None,
+            Err(_) => {
+                incomplete.insert(Cause::Timeout);
+                None
+            }
+        }
+    }
+}
+
+/// A clock of the machine in ns.
+fn clock(id: libc::clockid_t) -> i128 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid struct to write to; these clocks always exist.
+    unsafe { libc::clock_gettime(id, &mut time) };
+    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+}

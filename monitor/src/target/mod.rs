@@ -1,0 +1,8 @@
+//! Which processes are watched, and who they are.
+
+mod cgroup;
+mod process;
+mod selector;
+
+pub use process::{Candidate, Targets};
+pub use selector::{Selector, SelectorError};
