@@ -9,13 +9,18 @@ use anyhow::{Context as _, Result, anyhow};
 use aya_build::{Package, Toolchain};
 
 fn main() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the package is not in a workspace")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("the package is not in a workspace")?;
     let choice_file = root.join("target/tools/ebpf-toolchain");
     println!("cargo:rerun-if-changed={}", choice_file.display());
     println!("cargo:rerun-if-changed={}", root.join("monitor-common").display());
     let choice = fs::read_to_string(&choice_file).unwrap_or_default();
     let value = |key: &str| {
-        choice.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default()
+        choice
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            .unwrap_or_default()
     };
     // SAFETY: the only thread of a build script.
     unsafe {

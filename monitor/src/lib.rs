@@ -1,1 +1,11 @@
-pub mod detect; pub mod export; pub mod model; pub mod observe; pub mod pipeline; pub mod target;
+//! taskleak: which threads, goroutines and async tasks of running programs are blocked for good, seen from
+//! outside. docs/ARCHITECTURE.md is the map.
+
+pub mod cli;
+pub mod config;
+pub mod detect;
+pub mod export;
+pub mod model;
+pub mod observe;
+pub mod pipeline;
+pub mod target;

@@ -61,7 +61,11 @@ impl Monitor {
     /// # Errors
     /// When nothing could be observed here; the message says why and what helps.
     pub fn start(options: Options) -> Result<Self, LoadError> {
-        let filter = if options.selector.is_all() { Filter::All } else { Filter::Selected };
+        let filter = if options.selector.is_all() {
+            Filter::All
+        } else {
+            Filter::Selected
+        };
         let mut probes = Probes::load(&LoadOptions {
             filter,
             futex_probes: options.futex_probes,
@@ -70,13 +74,23 @@ impl Monitor {
         })?;
         for state in probes.states() {
             if let Some(cause) = &state.failure {
-                tracing::warn!("probe {} is not attached: {cause}. Without it: {}", state.spec.name, state.spec.loss);
+                tracing::warn!(
+                    "probe {} is not attached: {cause}. Without it: {}",
+                    state.spec.name,
+                    state.spec.loss
+                );
             }
         }
         let run_stats = options.bpf_stats.then(enable_run_stats).and_then(|stats| {
-            stats.inspect_err(|error| tracing::warn!("bpf_stats cannot be turned on: {error}")).ok()
+            stats
+                .inspect_err(|error| tracing::warn!("bpf_stats cannot be turned on: {error}"))
+                .ok()
         });
-        let exec_events = if options.selector.is_all() { None } else { probes.exec_events() };
+        let exec_events = if options.selector.is_all() {
+            None
+        } else {
+            probes.exec_events()
+        };
         Ok(Self {
             probes,
             memory: Memory::default(),
@@ -107,9 +121,17 @@ impl Monitor {
         self.probes.flush_log();
         let alive: HashSet<ProcessId> = observations.iter().map(|o| o.process.id).collect();
         self.names.retain(&alive);
-        let limits = Limits { threshold: self.options.threshold, max_ids: self.options.max_ids };
+        let limits = Limits {
+            threshold: self.options.threshold,
+            max_ids: self.options.max_ids,
+        };
         let one = |observation: &Observation| {
-            report(&observation.process, std::slice::from_ref(observation), &mut self.names, limits)
+            report(
+                &observation.process,
+                std::slice::from_ref(observation),
+                &mut self.names,
+                limits,
+            )
         };
         let mut processes: Vec<_> = observations.iter().map(one).collect();
         processes.sort_by_key(|report| report.process.id);
@@ -125,7 +147,10 @@ impl Monitor {
     /// Pids that were asked for by number and do not exist.
     pub fn missing_pids(&self) -> Vec<u32> {
         let pids = &self.targets.selector().pids;
-        pids.iter().copied().filter(|pid| !self.targets.has_pid(*pid)).collect()
+        pids.iter()
+            .copied()
+            .filter(|pid| !self.targets.has_pid(*pid))
+            .collect()
     }
 
     /// Waits until the timeout, or until `stop` is readable (then the answer is `true`), and meanwhile selects
@@ -137,7 +162,10 @@ impl Monitor {
         let until = Instant::now() + timeout;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let time = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+            let time = Timespec {
+                tv_sec: left.as_secs() as i64,
+                tv_nsec: left.subsec_nanos().into(),
+            };
             let mut files = Vec::new();
             if let Some(stop) = stop {
                 files.push(PollFd::from_borrowed_fd(stop, PollFlags::IN));
@@ -159,7 +187,7 @@ impl Monitor {
     }
 
     fn decide_on_execs(&mut self) {
-        while let Some(event) = self.exec_events.as_mut().and_then(ExecEvents::next) {
+        while let Some(event) = self.exec_events.as_mut().and_then(ExecEvents::pop) {
             let selected = self.selection(self.targets.would_watch(event.tgid));
             self.select(event.host_tgid, selected);
         }
@@ -167,7 +195,13 @@ impl Monitor {
 
     /// Walks all threads. Whether processes were met that are watched from now on.
     fn sweep(&mut self) -> io::Result<bool> {
-        let Self { probes, memory, targets, threads, .. } = self;
+        let Self {
+            probes,
+            memory,
+            targets,
+            threads,
+            ..
+        } = self;
         targets.begin_pass();
         threads.begin();
         let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
@@ -216,20 +250,35 @@ impl Monitor {
     fn health(&self, sweep_duration: Duration, taken_at: SystemTime) -> Health {
         let probes = self.probes.states().iter();
         let maps = self.probes.maps().into_iter();
-        let programs = if self.options.bpf_stats { self.probes.program_runs() } else { Vec::new() };
+        let programs = if self.options.bpf_stats {
+            self.probes.program_runs()
+        } else {
+            Vec::new()
+        };
         Health {
             sweep_duration,
             swept_at: taken_at.duration_since(UNIX_EPOCH).unwrap_or_default(),
             probes: probes
-                .map(|state| ProbeHealth { probe: state.spec.name, attached: state.failure.is_none() })
+                .map(|state| ProbeHealth {
+                    probe: state.spec.name,
+                    attached: state.failure.is_none(),
+                })
                 .collect(),
             maps: maps
-                .map(|map| MapHealth { map: map.map, entries: map.entries, capacity: map.capacity })
+                .map(|map| MapHealth {
+                    map: map.map,
+                    entries: map.entries,
+                    capacity: map.capacity,
+                })
                 .collect(),
             lost: self.probes.lost(),
             programs: programs
                 .into_iter()
-                .map(|runs| ProgramHealth { program: runs.program, runs: runs.runs, run_time: runs.run_time })
+                .map(|runs| ProgramHealth {
+                    program: runs.program,
+                    runs: runs.runs,
+                    run_time: runs.run_time,
+                })
                 .collect(),
         }
     }
@@ -245,7 +294,11 @@ fn identity(record: &TaskRecord) -> ProcessId {
 
 /// The process's name: as at its exec where that was seen, else what its first thread is called now.
 fn comm_of(record: &TaskRecord) -> String {
-    let name = if record.exec_comm[0] != 0 { &record.exec_comm } else { &record.comm };
+    let name = if record.exec_comm[0] != 0 {
+        &record.exec_comm
+    } else {
+        &record.comm
+    };
     let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
     String::from_utf8_lossy(&name[..end]).into_owned()
 }

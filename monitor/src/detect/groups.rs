@@ -7,9 +7,7 @@ use std::{
 };
 
 use super::Names;
-use crate::model::{
-    Basis, Group, GroupKey, Observation, Process, ProcessReport, Task, Verdict, Wait,
-};
+use crate::model::{Basis, Group, GroupKey, Observation, Process, ProcessReport, Task, Verdict, Wait};
 
 /// Bounds of a report.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +19,12 @@ pub struct Limits {
 }
 
 /// One process's report from what the runtimes' observers said of it.
-pub fn report(process: &Arc<Process>, observations: &[Observation], names: &mut Names, limits: Limits) -> ProcessReport {
+pub fn report(
+    process: &Arc<Process>,
+    observations: &[Observation],
+    names: &mut Names,
+    limits: Limits,
+) -> ProcessReport {
     let mut tasks = BTreeMap::new();
     let mut live = BTreeMap::new();
     let mut groups: BTreeMap<GroupKey, Group> = BTreeMap::new();
@@ -30,7 +33,9 @@ pub fn report(process: &Arc<Process>, observations: &[Observation], names: &mut 
         *live.entry((task.kind, task.entry.clone())).or_insert(0) += 1;
         if let Some(wait) = task.wait.as_ref().filter(|wait| wait.age >= limits.threshold) {
             let key = key_of(task, wait);
-            let group = groups.entry(key).or_insert_with_key(|key| empty_group(key.clone()));
+            let group = groups
+                .entry(key)
+                .or_insert_with_key(|key| empty_group(key.clone()));
             add(group, task.id, wait.age);
         }
     }
@@ -45,17 +50,29 @@ pub fn report(process: &Arc<Process>, observations: &[Observation], names: &mut 
     let drained: Vec<Group> = names
         .of(process.id)
         .filter(|key| !groups.iter().any(|group| group.key == **key))
-        .map(|key| Group { named: true, ..empty_group(key.clone()) })
+        .map(|key| Group {
+            named: true,
+            ..empty_group(key.clone())
+        })
         .collect();
     groups.extend(drained);
     ProcessReport {
         process: Arc::clone(process),
         threshold: limits.threshold,
         tasks: tasks.into_iter().collect(),
-        live: live.into_iter().map(|((kind, entry), count)| (kind, entry, count)).collect(),
+        live: live
+            .into_iter()
+            .map(|((kind, entry), count)| (kind, entry, count))
+            .collect(),
         groups,
-        incomplete: observations.iter().flat_map(|o| &o.incomplete).copied().collect::<BTreeSet<_>>(),
-        futex_waits: observations.iter().find_map(|observation| observation.futex_waits),
+        incomplete: observations
+            .iter()
+            .flat_map(|o| &o.incomplete)
+            .copied()
+            .collect::<BTreeSet<_>>(),
+        futex_waits: observations
+            .iter()
+            .find_map(|observation| observation.futex_waits),
     }
 }
 
@@ -85,7 +102,11 @@ fn empty_group(key: GroupKey) -> Group {
 }
 
 fn add(group: &mut Group, id: u64, age: Duration) {
-    group.youngest = if group.count == 0 { age } else { group.youngest.min(age) };
+    group.youngest = if group.count == 0 {
+        age
+    } else {
+        group.youngest.min(age)
+    };
     group.oldest = group.oldest.max(age);
     group.count += 1;
     group.ids.push(id);
@@ -98,7 +119,11 @@ mod tests {
 
     fn process() -> Arc<Process> {
         Arc::new(Process {
-            id: ProcessId { pid: 7, start_boottime: 1, exec_id: 1 },
+            id: ProcessId {
+                pid: 7,
+                start_boottime: 1,
+                exec_id: 1,
+            },
             comm: "api".to_owned(),
             exe: String::new(),
             workload: String::new(),
@@ -107,50 +132,104 @@ mod tests {
     }
 
     fn task(id: u64, reason: &'static str, seconds: u64) -> Task {
-        let wait = Wait { reason: reason.into(), class: WaitClass::Internal, age: Duration::from_secs(seconds) };
-        Task { kind: Kind::Thread, id, wait: Some(wait), entry: None }
+        let wait = Wait {
+            reason: reason.into(),
+            class: WaitClass::Internal,
+            age: Duration::from_secs(seconds),
+        };
+        Task {
+            kind: Kind::Thread,
+            id,
+            wait: Some(wait),
+            entry: None,
+        }
     }
 
     fn observed(tasks: Vec<Task>) -> [Observation; 1] {
-        [Observation { process: process(), tasks, incomplete: BTreeSet::new(), futex_waits: None }]
+        [Observation {
+            process: process(),
+            tasks,
+            incomplete: BTreeSet::new(),
+            futex_waits: None,
+        }]
     }
 
-    const LIMITS: Limits = Limits { threshold: Duration::from_secs(10), max_ids: 2 };
+    const LIMITS: Limits = Limits {
+        threshold: Duration::from_secs(10),
+        max_ids: 2,
+    };
 
     #[test]
     fn a_task_is_blocked_from_the_threshold_on() {
-        let observed = observed(vec![task(1, "futex", 9), task(2, "futex", 10), task(3, "read", 11)]);
+        let observed = observed(vec![
+            task(1, "futex", 9),
+            task(2, "futex", 10),
+            task(3, "read", 11),
+        ]);
         let report = report(&process(), &observed, &mut Names::new(5), LIMITS);
-        let counts: Vec<_> = report.groups.iter().map(|g| (g.key.reason.as_ref(), g.count)).collect();
+        let counts: Vec<_> = report
+            .groups
+            .iter()
+            .map(|g| (g.key.reason.as_ref(), g.count))
+            .collect();
         assert_eq!(counts, [("futex", 1), ("read", 1)]);
         assert_eq!(report.tasks, [(Kind::Thread, 3)]);
     }
 
     #[test]
     fn a_group_tells_its_youngest_and_oldest_and_some_ids() {
-        let observed = observed(vec![task(3, "futex", 30), task(1, "futex", 10), task(2, "futex", 20)]);
+        let observed = observed(vec![
+            task(3, "futex", 30),
+            task(1, "futex", 10),
+            task(2, "futex", 20),
+        ]);
         let report = report(&process(), &observed, &mut Names::new(5), LIMITS);
         let group = &report.groups[0];
         assert_eq!((group.youngest.as_secs(), group.oldest.as_secs()), (10, 30));
-        assert_eq!((group.ids.as_slice(), group.ids_truncated), ([1, 2].as_slice(), true));
+        assert_eq!(
+            (group.ids.as_slice(), group.ids_truncated),
+            ([1, 2].as_slice(), true)
+        );
     }
 
     #[test]
     fn a_named_group_stays_at_zero_when_it_has_drained() {
         let mut names = Names::new(5);
-        report(&process(), &observed(vec![task(1, "futex", 30)]), &mut names, LIMITS);
+        report(
+            &process(),
+            &observed(vec![task(1, "futex", 30)]),
+            &mut names,
+            LIMITS,
+        );
         let report = report(&process(), &observed(vec![]), &mut names, LIMITS);
-        let groups: Vec<_> = report.groups.iter().map(|g| (g.key.reason.as_ref(), g.count, g.named)).collect();
+        let groups: Vec<_> = report
+            .groups
+            .iter()
+            .map(|g| (g.key.reason.as_ref(), g.count, g.named))
+            .collect();
         assert_eq!(groups, [("futex", 0, true)]);
     }
 
     #[test]
     fn groups_beyond_the_bound_have_no_name_however_big_they_grow() {
         let mut names = Names::new(1);
-        report(&process(), &observed(vec![task(1, "read", 30)]), &mut names, LIMITS);
-        let later = observed(vec![task(1, "read", 31), task(2, "futex", 30), task(3, "futex", 30)]);
+        report(
+            &process(),
+            &observed(vec![task(1, "read", 30)]),
+            &mut names,
+            LIMITS,
+        );
+        let later = observed(vec![
+            task(1, "read", 31),
+            task(2, "futex", 30),
+            task(3, "futex", 30),
+        ]);
         let report = report(&process(), &later, &mut names, LIMITS);
-        let groups: Vec<_> = report.groups.iter().map(|g| (g.key.reason.as_ref(), g.count, g.named)).collect();
+        let groups: Vec<_> = report
+            .groups
+            .iter()
+            .map(|g| (g.key.reason.as_ref(), g.count, g.named))
+            .collect();
         assert_eq!(groups, [("futex", 2, false), ("read", 1, true)]);
     }
 }

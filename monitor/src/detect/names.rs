@@ -14,7 +14,10 @@ pub struct Names {
 impl Names {
     /// `max_groups`: names that one process may have.
     pub fn new(max_groups: usize) -> Self {
-        Self { max_groups, named: HashMap::new() }
+        Self {
+            max_groups,
+            named: HashMap::new(),
+        }
     }
 
     /// Gives the group a name if it has none and one is free. Whether it has one.

@@ -62,7 +62,11 @@ fn table(page: &mut String, snapshot: &Snapshot) {
         );
     }
     page.push_str("</tbody>\n</table>\n");
-    for report in snapshot.processes.iter().filter(|report| !report.incomplete.is_empty()) {
+    for report in snapshot
+        .processes
+        .iter()
+        .filter(|report| !report.incomplete.is_empty())
+    {
         let causes: Vec<_> = report.incomplete.iter().map(|cause| cause.label()).collect();
         let _ = writeln!(
             page,
@@ -100,6 +104,9 @@ mod tests {
 
     #[test]
     fn names_of_targets_stay_text() {
-        assert_eq!(Escaped("<script>&\"'\u{7}").to_string(), "&lt;script&gt;&amp;&quot;&#39;\\u{7}");
+        assert_eq!(
+            Escaped("<script>&\"'\u{7}").to_string(),
+            "&lt;script&gt;&amp;&quot;&#39;\\u{7}"
+        );
     }
 }

@@ -58,8 +58,13 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let hosts = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-    let shared = Shared { latest, hosts: Arc::new(hosts) };
-    axum::serve(listener, router(shared)).with_graceful_shutdown(stop).await
+    let shared = Shared {
+        latest,
+        hosts: Arc::new(hosts),
+    };
+    axum::serve(listener, router(shared))
+        .with_graceful_shutdown(stop)
+        .await
 }
 
 fn router(shared: Shared) -> Router {
@@ -94,14 +99,21 @@ async fn ready(State(shared): State<Shared>) -> (StatusCode, &'static str) {
     if shared.latest.borrow().is_some() {
         (StatusCode::OK, "ready\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the first sweep has not ended yet\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the first sweep has not ended yet\n",
+        )
     }
 }
 
 async fn snapshot(State(shared): State<Shared>) -> Response {
     let latest = shared.latest.borrow().clone();
     let Some(snapshot) = latest else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the first sweep has not ended yet\n").into_response();
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the first sweep has not ended yet\n",
+        )
+            .into_response();
     };
     match json::render(&snapshot) {
         Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
@@ -120,12 +132,17 @@ async fn check_host(State(shared): State<Shared>, request: Request, next: Next) 
 }
 
 fn is_known_host(headers: &HeaderMap, allowed: &HashSet<String>) -> bool {
-    let Some(host) = headers.get(header::HOST) else { return true };
+    let Some(host) = headers.get(header::HOST) else {
+        return true;
+    };
     let Ok(host) = host.to_str() else { return false };
     if host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
         return true;
     }
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).to_ascii_lowercase();
+    let name = host
+        .rsplit_once(':')
+        .map_or(host, |(name, _)| name)
+        .to_ascii_lowercase();
     name == "localhost" || allowed.contains(&name)
 }
 
@@ -141,7 +158,15 @@ mod tests {
             headers.insert(header::HOST, host.parse().unwrap());
             is_known_host(&headers, &allowed)
         };
-        for host in ["127.0.0.1:9435", "10.1.2.3", "[::1]:9435", "[::1]", "localhost:9435", "LOCALHOST", "Node7:9435"] {
+        for host in [
+            "127.0.0.1:9435",
+            "10.1.2.3",
+            "[::1]:9435",
+            "[::1]",
+            "localhost:9435",
+            "LOCALHOST",
+            "Node7:9435",
+        ] {
             assert!(passes(host), "{host}");
         }
         for host in ["evil.example:9435", "evil.example", "127.0.0.1.evil.example", ""] {

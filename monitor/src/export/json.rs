@@ -84,7 +84,12 @@ fn process(report: &ProcessReport) -> ProcessJson<'_> {
         tasks: report.tasks.iter().copied().collect(),
         threshold_seconds: report.threshold.as_secs_f64(),
         futex_waits: report.futex_waits,
-        groups: report.groups.iter().filter(|group| group.count > 0).map(group).collect(),
+        groups: report
+            .groups
+            .iter()
+            .filter(|group| group.count > 0)
+            .map(group)
+            .collect(),
     }
 }
 

@@ -3,10 +3,24 @@
 use std::fmt::Write as _;
 
 /// `pid` and who it is; always all of them, empty where unknown.
-pub const PROCESS_LABELS: [&str; 7] =
-    ["pid", "comm", "exe", "workload", "target_container", "target_pod", "target_namespace"];
+pub const PROCESS_LABELS: [&str; 7] = [
+    "pid",
+    "comm",
+    "exe",
+    "workload",
+    "target_container",
+    "target_pod",
+    "target_namespace",
+];
 /// What a group's members have in common.
-pub const GROUP_LABELS: [&str; 6] = ["kind", "reason", "wait_class", "block_site", "entry", "spawn_site"];
+pub const GROUP_LABELS: [&str; 6] = [
+    "kind",
+    "reason",
+    "wait_class",
+    "block_site",
+    "entry",
+    "spawn_site",
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
@@ -41,7 +55,13 @@ impl Metric {
             Scope::Process => &[&PROCESS_LABELS],
             Scope::Group => &[&PROCESS_LABELS, &GROUP_LABELS],
         };
-        before.iter().copied().flatten().chain(self.labels).copied().collect()
+        before
+            .iter()
+            .copied()
+            .flatten()
+            .chain(self.labels)
+            .copied()
+            .collect()
     }
 }
 
@@ -96,7 +116,13 @@ metrics! {
 
 /// The text of docs/METRICS.md.
 pub fn reference() -> String {
-    let code = |labels: &[&str]| labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+    let code = |labels: &[&str]| {
+        labels
+            .iter()
+            .map(|label| format!("`{label}`"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let mut text = format!(
         "# Metrics\n\nMade from `monitor/src/export/metrics.rs`; `UPDATE_DOCS=1 cargo test -p taskleak metrics_reference` \
          writes it anew.\n\nAll are rendered from the last finished sweep; a scrape observes nothing. The series of \
@@ -113,8 +139,16 @@ pub fn reference() -> String {
             Scope::Process => "process",
             Scope::Group => "process, group",
         };
-        let comma = if scope.is_empty() || metric.labels.is_empty() { "" } else { ", " };
-        let kind = if metric.kind == MetricKind::Gauge { "gauge" } else { "counter" };
+        let comma = if scope.is_empty() || metric.labels.is_empty() {
+            ""
+        } else {
+            ", "
+        };
+        let kind = if metric.kind == MetricKind::Gauge {
+            "gauge"
+        } else {
+            "counter"
+        };
         let _ = writeln!(
             text,
             "| `{}` | {kind} | {scope}{comma}{} | {} |",

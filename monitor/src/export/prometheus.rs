@@ -35,7 +35,9 @@ pub fn render_with_self(snapshot: &Snapshot) -> prometheus::Result<String> {
 /// As [`render`].
 pub fn render_unready() -> prometheus::Result<String> {
     let registry = Registry::new();
-    Sheet::new(&registry).gauge(&metrics::BUILD_INFO)?.set(&[env!("CARGO_PKG_VERSION")], 1.0);
+    Sheet::new(&registry)
+        .gauge(&metrics::BUILD_INFO)?
+        .set(&[env!("CARGO_PKG_VERSION")], 1.0);
     registry.register(Box::new(ProcessCollector::for_self()))?;
     encode(&registry)
 }
@@ -66,7 +68,11 @@ fn processes(sheet: &Sheet<'_>, reports: &[ProcessReport]) -> prometheus::Result
         let pid = report.process.id.pid.to_string();
         let labels = process_labels(&report.process, &pid);
         let with = |more: &[&str]| -> Vec<String> {
-            labels.iter().chain(more).map(|label| (*label).to_owned()).collect()
+            labels
+                .iter()
+                .chain(more)
+                .map(|label| (*label).to_owned())
+                .collect()
         };
         for (kind, count) in &report.tasks {
             tasks.set(&with(&[kind.label()]), *count as f64);
@@ -80,7 +86,12 @@ fn processes(sheet: &Sheet<'_>, reports: &[ProcessReport]) -> prometheus::Result
             oldest.set(&labels, group.oldest.as_secs_f64());
         }
         for kind in Kind::ALL {
-            let others = || report.groups.iter().filter(|group| !group.named && group.key.kind == kind);
+            let others = || {
+                report
+                    .groups
+                    .iter()
+                    .filter(|group| !group.named && group.key.kind == kind)
+            };
             if let Some(longest) = others().map(|group| group.oldest).max() {
                 let labels = with(&[kind.label(), "", "", OTHER, "", ""]);
                 blocked.set(&labels, others().map(|group| group.count as f64).sum());
@@ -100,14 +111,23 @@ fn processes(sheet: &Sheet<'_>, reports: &[ProcessReport]) -> prometheus::Result
 
 fn health(sheet: &Sheet<'_>, health: &Health) -> prometheus::Result<()> {
     let runtime = [Kind::Thread.label()];
-    sheet.gauge(&metrics::LAST_SWEEP)?.set(&runtime, health.swept_at.as_secs_f64());
-    sheet.gauge(&metrics::SWEEP_DURATION)?.set(&runtime, health.sweep_duration.as_secs_f64());
-    sheet.gauge(&metrics::BUILD_INFO)?.set(&[env!("CARGO_PKG_VERSION")], 1.0);
+    sheet
+        .gauge(&metrics::LAST_SWEEP)?
+        .set(&runtime, health.swept_at.as_secs_f64());
+    sheet
+        .gauge(&metrics::SWEEP_DURATION)?
+        .set(&runtime, health.sweep_duration.as_secs_f64());
+    sheet
+        .gauge(&metrics::BUILD_INFO)?
+        .set(&[env!("CARGO_PKG_VERSION")], 1.0);
     let attached = sheet.gauge(&metrics::PROBE_ATTACHED)?;
     for probe in &health.probes {
         attached.set(&[probe.probe], f64::from(u8::from(probe.attached)));
     }
-    let (entries, capacity) = (sheet.gauge(&metrics::MAP_ENTRIES)?, sheet.gauge(&metrics::MAP_CAPACITY)?);
+    let (entries, capacity) = (
+        sheet.gauge(&metrics::MAP_ENTRIES)?,
+        sheet.gauge(&metrics::MAP_CAPACITY)?,
+    );
     for map in &health.maps {
         entries.set(&[map.map], map.entries as f64);
         capacity.set(&[map.map], map.capacity as f64);

@@ -18,10 +18,16 @@ pub struct Style {
 pub fn render(snapshot: &Snapshot, style: Style) -> String {
     let mut text = String::new();
     let mut reports: Vec<&ProcessReport> = snapshot.processes.iter().collect();
-    reports.sort_by_key(|report| std::cmp::Reverse(shown(report, style).map(|group| group.count).sum::<usize>()));
+    reports.sort_by_key(|report| {
+        std::cmp::Reverse(shown(report, style).map(|group| group.count).sum::<usize>())
+    });
     let mut hidden = (0, 0);
     for report in reports {
-        for group in report.groups.iter().filter(|group| group.count > 0 && !is_shown(group, style)) {
+        for group in report
+            .groups
+            .iter()
+            .filter(|group| group.count > 0 && !is_shown(group, style))
+        {
             hidden = (hidden.0 + 1, hidden.1 + group.count);
         }
         if style.all_groups || shown(report, style).next().is_some() || !report.incomplete.is_empty() {
@@ -29,7 +35,11 @@ pub fn render(snapshot: &Snapshot, style: Style) -> String {
         }
     }
     if text.is_empty() {
-        let _ = writeln!(text, "Nothing is blocked ({} observed).", processes(snapshot.processes.len()));
+        let _ = writeln!(
+            text,
+            "Nothing is blocked ({} observed).",
+            processes(snapshot.processes.len())
+        );
     }
     if hidden.0 > 0 {
         let _ = writeln!(
@@ -49,8 +59,11 @@ pub fn render(snapshot: &Snapshot, style: Style) -> String {
 fn process(text: &mut String, report: &ProcessReport, style: Style) {
     let process = &report.process;
     let blocked: usize = report.groups.iter().map(|group| group.count).sum();
-    let tasks: Vec<String> =
-        report.tasks.iter().map(|(kind, count)| plural(*count, kind.label())).collect();
+    let tasks: Vec<String> = report
+        .tasks
+        .iter()
+        .map(|(kind, count)| plural(*count, kind.label()))
+        .collect();
     let _ = writeln!(
         text,
         "{} (pid {}{}{}): {}, {blocked} blocked for {} or longer",
@@ -97,7 +110,10 @@ fn process(text: &mut String, report: &ProcessReport, style: Style) {
 }
 
 fn shown(report: &ProcessReport, style: Style) -> impl Iterator<Item = &Group> {
-    report.groups.iter().filter(move |group| group.count > 0 && is_shown(group, style))
+    report
+        .groups
+        .iter()
+        .filter(move |group| group.count > 0 && is_shown(group, style))
 }
 
 fn is_shown(group: &Group, style: Style) -> bool {
@@ -105,7 +121,11 @@ fn is_shown(group: &Group, style: Style) -> bool {
 }
 
 fn processes(count: usize) -> String {
-    if count == 1 { "1 process".to_owned() } else { format!("{count} processes") }
+    if count == 1 {
+        "1 process".to_owned()
+    } else {
+        format!("{count} processes")
+    }
 }
 
 fn plural(count: usize, noun: &str) -> String {
@@ -127,7 +147,15 @@ pub fn duration(duration: Duration) -> String {
 
 /// Names come from targets: nothing in them may steer the terminal.
 pub fn plain(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| {
+            if c.is_control() {
+                c.escape_default().collect()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]

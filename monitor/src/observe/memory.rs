@@ -135,7 +135,8 @@ pub fn serve() -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             other => other?,
         }
-        let word = |at: usize| u32::from_le_bytes([request[at], request[at + 1], request[at + 2], request[at + 3]]);
+        let word =
+            |at: usize| u32::from_le_bytes([request[at], request[at + 1], request[at + 2], request[at + 3]]);
         let (tid, length) = (word(0), word(4) as usize);
         let address = u64::from(word(8)) | u64::from(word(12)) << 32;
         match read_present(tid, address, length.min(MAX_LENGTH)) {
@@ -159,8 +160,14 @@ fn read_present(tid: u32, address: u64, length: usize) -> Option<Vec<u8>> {
         }
     }
     let mut bytes = vec![0; length];
-    let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: length };
-    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: length };
+    let local = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: length,
+    };
+    let remote = libc::iovec {
+        iov_base: address as *mut libc::c_void,
+        iov_len: length,
+    };
     // SAFETY: `local` is `bytes`; the kernel checks `remote` against the other process.
     let read = unsafe { libc::process_vm_readv(tid as libc::pid_t, &local, 1, &remote, 1, 0) };
     (read == length as isize).then_some(bytes)

@@ -50,7 +50,10 @@ mod tests {
 
     #[test]
     fn the_unified_hierarchy_comes_first_unless_it_is_the_root() {
-        assert_eq!(paths("4:memory:/m\n1:name=systemd:/s\n0::/u\n"), ["/u", "/s", "/m"]);
+        assert_eq!(
+            paths("4:memory:/m\n1:name=systemd:/s\n0::/u\n"),
+            ["/u", "/s", "/m"]
+        );
         assert_eq!(paths("4:memory:/m\n1:name=systemd:/s\n0::/\n"), ["/s", "/m", "/"]);
         assert_eq!(paths("nonsense\n"), Vec::<&str>::new());
     }

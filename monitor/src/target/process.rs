@@ -20,7 +20,13 @@ pub struct Candidate {
 
 impl Candidate {
     pub fn new(id: ProcessId, tid: u32, comm: String) -> Self {
-        Self { id, comm, tid, exe: OnceCell::new(), cgroup: OnceCell::new() }
+        Self {
+            id,
+            comm,
+            tid,
+            exe: OnceCell::new(),
+            cgroup: OnceCell::new(),
+        }
     }
 
     /// Path of the executable; empty where it cannot be known.
@@ -75,7 +81,11 @@ pub struct Targets {
 
 impl Targets {
     pub fn new(selector: Selector) -> Self {
-        Self { selector, known: HashMap::new(), pass: 0 }
+        Self {
+            selector,
+            known: HashMap::new(),
+            pass: 0,
+        }
     }
 
     pub fn selector(&self) -> &Selector {
@@ -88,11 +98,23 @@ impl Targets {
     }
 
     /// The process, when it is watched. `comm` is asked for only when the process is new.
-    pub fn resolve(&mut self, id: ProcessId, tid: u32, comm: impl FnOnce() -> String) -> Option<&Arc<Process>> {
+    pub fn resolve(
+        &mut self,
+        id: ProcessId,
+        tid: u32,
+        comm: impl FnOnce() -> String,
+    ) -> Option<&Arc<Process>> {
         let is_known = self.known.get(&id.pid).is_some_and(|known| known.id == id);
         if !is_known {
             let process = self.decide(Candidate::new(id, tid, comm()));
-            self.known.insert(id.pid, Known { id, process, seen_in: self.pass });
+            self.known.insert(
+                id.pid,
+                Known {
+                    id,
+                    process,
+                    seen_in: self.pass,
+                },
+            );
         }
         let known = self.known.get_mut(&id.pid)?;
         known.seen_in = self.pass;
@@ -103,7 +125,11 @@ impl Targets {
     /// tells its identity.
     pub fn would_watch(&self, pid: u32) -> bool {
         let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let id = ProcessId { pid, start_boottime: 0, exec_id: 0 };
+        let id = ProcessId {
+            pid,
+            start_boottime: 0,
+            exec_id: 0,
+        };
         self.is_watched(&Candidate::new(id, pid, comm.trim_end_matches('\n').to_owned()))
     }
 
@@ -119,7 +145,8 @@ impl Targets {
     }
 
     fn decide(&self, candidate: Candidate) -> Option<Arc<Process>> {
-        self.is_watched(&candidate).then(|| Arc::new(candidate.describe()))
+        self.is_watched(&candidate)
+            .then(|| Arc::new(candidate.describe()))
     }
 
     fn is_watched(&self, candidate: &Candidate) -> bool {
@@ -132,7 +159,11 @@ mod tests {
     use super::*;
 
     fn own_id(exec_id: u64) -> ProcessId {
-        ProcessId { pid: std::os::unix::process::parent_id(), start_boottime: 1, exec_id }
+        ProcessId {
+            pid: std::os::unix::process::parent_id(),
+            start_boottime: 1,
+            exec_id,
+        }
     }
 
     #[test]
@@ -142,7 +173,11 @@ mod tests {
         targets.begin_pass();
         let pid = own_id(0).pid;
         assert!(targets.resolve(own_id(1), pid, || "sh".to_owned()).is_none());
-        assert!(targets.resolve(own_id(1), pid, || unreachable!("it was decided on")).is_none());
+        assert!(
+            targets
+                .resolve(own_id(1), pid, || unreachable!("it was decided on"))
+                .is_none()
+        );
         assert!(targets.resolve(own_id(2), pid, || "api".to_owned()).is_some());
         targets.begin_pass();
         targets.end_pass();
@@ -155,7 +190,9 @@ mod tests {
         let candidate = Candidate::new(id, id.pid, "api".to_owned());
         let matches = |pids: &[u32], comms: &[&str], excludes: &[&str]| {
             let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-            Selector::new(pids, &own(comms), &[], &[], &own(excludes)).unwrap().matches(&candidate)
+            Selector::new(pids, &own(comms), &[], &[], &own(excludes))
+                .unwrap()
+                .matches(&candidate)
         };
         assert!(matches(&[1_000_000, id.pid], &[], &[]));
         assert!(matches(&[], &["db", "ap"], &[]));
@@ -165,9 +202,13 @@ mod tests {
 
     #[test]
     fn bad_expressions_are_named() {
-        let error = Selector::new(&[], &["a(".to_owned()], &[], &[], &[]).unwrap_err().to_string();
+        let error = Selector::new(&[], &["a(".to_owned()], &[], &[], &[])
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("`a(` is not a regular expression"), "{error}");
-        let error = Selector::new(&[], &[], &[], &["a[".to_owned()], &[]).unwrap_err().to_string();
+        let error = Selector::new(&[], &[], &[], &["a[".to_owned()], &[])
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("`a[` is not a glob"), "{error}");
     }
 }

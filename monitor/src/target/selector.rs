@@ -78,13 +78,19 @@ impl Selector {
                 return false;
             }
         }
-        !self.excludes.iter().any(|regex| regex.is_match(&comm) || regex.is_match(candidate.exe()))
+        !self
+            .excludes
+            .iter()
+            .any(|regex| regex.is_match(&comm) || regex.is_match(candidate.exe()))
     }
 }
 
 fn regexes(texts: &[String]) -> Result<Vec<Regex>, SelectorError> {
     let parse = |text: &String| {
-        Regex::new(text).map_err(|error| SelectorError::Regex { text: text.clone(), cause: error.to_string() })
+        Regex::new(text).map_err(|error| SelectorError::Regex {
+            text: text.clone(),
+            cause: error.to_string(),
+        })
     };
     texts.iter().map(parse).collect()
 }
@@ -92,5 +98,8 @@ fn regexes(texts: &[String]) -> Result<Vec<Regex>, SelectorError> {
 fn glob(text: &str) -> Result<GlobMatcher, SelectorError> {
     Glob::new(text)
         .map(|glob| glob.compile_matcher())
-        .map_err(|error| SelectorError::Glob { text: text.to_owned(), cause: error.kind().to_string() })
+        .map_err(|error| SelectorError::Glob {
+            text: text.to_owned(),
+            cause: error.kind().to_string(),
+        })
 }

@@ -87,7 +87,11 @@ pub const PROBES: &[ProbeSpec] = &[
     futex("sys_exit_futex_waitv", "futex_exit", "sys_exit_futex_waitv"),
     futex("sys_exit_futex_wait", "futex_exit", "sys_exit_futex_wait"),
     futex("sys_enter_futex", "futex_enter", "sys_enter_futex"),
-    futex("sys_enter_futex_waitv", "futex_waitv_enter", "sys_enter_futex_waitv"),
+    futex(
+        "sys_enter_futex_waitv",
+        "futex_waitv_enter",
+        "sys_enter_futex_waitv",
+    ),
     futex("sys_enter_futex_wait", "futex_wait_enter", "sys_enter_futex_wait"),
 ];
 
@@ -129,7 +133,11 @@ fn attach_syscall(program: &mut TracePoint, tracepoint: &str) -> Result<(), Prog
 }
 
 fn check_tracefs(tracepoint: &str) -> Result<(), String> {
-    let Some(root) = TRACEFS.iter().map(Path::new).find(|root| root.join("events").is_dir()) else {
+    let Some(root) = TRACEFS
+        .iter()
+        .map(Path::new)
+        .find(|root| root.join("events").is_dir())
+    else {
         let denied = TRACEFS.iter().any(|root| {
             std::fs::read_dir(root).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
         });
@@ -158,5 +166,9 @@ fn describe(error: ProgramError) -> String {
         source = cause.source();
     }
     // A verifier's log has many lines; the last says why.
-    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()
+    text.lines()
+        .rfind(|line| !line.trim().is_empty())
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }

@@ -56,7 +56,12 @@ impl<'a> KernelTypes<'a> {
         };
         let types = section(word(8)?, word(12)?).ok_or(BtfError::Malformed("type section"))?;
         let strings = section(word(16)?, word(20)?).ok_or(BtfError::Malformed("string section"))?;
-        let mut this = Self { types, strings, positions: Vec::new(), structs: HashMap::new() };
+        let mut this = Self {
+            types,
+            strings,
+            positions: Vec::new(),
+            structs: HashMap::new(),
+        };
         let mut at = 0;
         while at < types.len() {
             let ty = this.type_at(at).ok_or(BtfError::Malformed("type"))?;
@@ -106,14 +111,19 @@ impl<'a> KernelTypes<'a> {
             let at = ty.members_at + index * 12;
             let member_type = read_u32(self.types, at + 4)?;
             let bits = read_u32(self.types, at + 8)?;
-            let bits = if ty.has_bitfields { bits & 0x00ff_ffff } else { bits };
+            let bits = if ty.has_bitfields {
+                bits & 0x00ff_ffff
+            } else {
+                bits
+            };
             let member_name = self.name(read_u32(self.types, at)?);
             if member_name == name {
                 return Some((bits / 8, member_type));
             }
             if member_name.is_empty()
-                && let Some((inner, found)) =
-                    self.resolve(member_type).and_then(|id| self.member(id, name, depth + 1))
+                && let Some((inner, found)) = self
+                    .resolve(member_type)
+                    .and_then(|id| self.member(id, name, depth + 1))
             {
                 return Some((bits / 8 + inner, found));
             }
@@ -157,20 +167,22 @@ impl<'a> KernelTypes<'a> {
 fn tail_length(ty: &Type) -> Option<usize> {
     let count = ty.member_count;
     Some(match ty.kind {
-        1 | 14 | 17 => 4,              // int, var, decl tag
-        3 => 12,                       // array
+        1 | 14 | 17 => 4, // int, var, decl tag
+        3 => 12,          // array
         KIND_STRUCT | KIND_UNION => count * 12,
-        6 => count * 8,                // enum
-        13 => count * 8,               // function prototype
-        15 => count * 12,              // data section
-        19 => count * 12,              // 64-bit enum
-        2 | 7..=12 | 16 | 18 => 0,     // pointer, forward, wrappers, function, float, type tag
+        6 => count * 8,            // enum
+        13 => count * 8,           // function prototype
+        15 => count * 12,          // data section
+        19 => count * 12,          // 64-bit enum
+        2 | 7..=12 | 16 | 18 => 0, // pointer, forward, wrappers, function, float, type tag
         _ => return None,
     })
 }
 
 fn read_u32(data: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(data.get(at..at.checked_add(4)?)?.try_into().ok()?))
+    Some(u32::from_le_bytes(
+        data.get(at..at.checked_add(4)?)?.try_into().ok()?,
+    ))
 }
 
 /// Everything that the programs need to know of this kernel.
@@ -230,7 +242,13 @@ mod tests {
         let types: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let mut data = Vec::from(MAGIC.to_le_bytes());
         data.extend([1, 0]);
-        for word in [24, 0, types.len() as u32, types.len() as u32, strings.len() as u32] {
+        for word in [
+            24,
+            0,
+            types.len() as u32,
+            types.len() as u32,
+            strings.len() as u32,
+        ] {
             data.extend(word.to_le_bytes());
         }
         data.extend(types);
@@ -252,8 +270,14 @@ mod tests {
     fn names_what_is_missing() {
         let data = sample();
         let types = KernelTypes::parse(&data).unwrap();
-        assert_eq!(types.offset("outer", "z").unwrap_err().to_string(), "this kernel has no outer.z");
-        assert_eq!(types.offset("inner", "a").unwrap_err().to_string(), "this kernel has no inner.a");
+        assert_eq!(
+            types.offset("outer", "z").unwrap_err().to_string(),
+            "this kernel has no outer.z"
+        );
+        assert_eq!(
+            types.offset("inner", "a").unwrap_err().to_string(),
+            "this kernel has no inner.a"
+        );
     }
 
     #[test]

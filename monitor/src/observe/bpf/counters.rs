@@ -10,22 +10,25 @@ use super::{MapUse, Probes, ProgramRuns};
 impl Probes {
     /// What had no room since the load, by cause.
     pub fn lost(&self) -> Vec<(&'static str, u64)> {
-        Counter::LOST.iter().map(|(counter, label)| (*label, self.counter(*counter))).collect()
+        Counter::LOST
+            .iter()
+            .map(|(counter, label)| (*label, self.counter(*counter)))
+            .collect()
     }
 
     /// How full the maps are.
     pub fn maps(&self) -> Vec<MapUse> {
-        let between = |added, removed| self.counter(added).saturating_sub(self.counter(removed));
-        let from_user = self.selected.len() as u64;
+        let between = |added: u64, removed| added.saturating_sub(self.counter(removed));
+        let processes_added = self.counter(Counter::ProcessesAdded) + self.processes_added;
         vec![
             MapUse {
                 map: names::WAITS,
-                entries: between(Counter::WaitsAdded, Counter::WaitsRemoved),
+                entries: between(self.counter(Counter::WaitsAdded), Counter::WaitsRemoved),
                 capacity: self.capacity(names::WAITS),
             },
             MapUse {
                 map: names::PROCESSES,
-                entries: between(Counter::ProcessesAdded, Counter::ProcessesRemoved) + from_user,
+                entries: between(processes_added, Counter::ProcessesRemoved),
                 capacity: self.capacity(names::PROCESSES),
             },
         ]
@@ -36,7 +39,11 @@ impl Probes {
         let mut seen = HashSet::new();
         let mut runs = Vec::new();
         for state in self.states.iter().filter(|state| seen.insert(state.spec.program)) {
-            let Some(info) = self.ebpf.program(state.spec.program).and_then(|program| program.info().ok()) else {
+            let Some(info) = self
+                .ebpf
+                .program(state.spec.program)
+                .and_then(|program| program.info().ok())
+            else {
                 continue;
             };
             runs.push(ProgramRuns {
@@ -49,9 +56,15 @@ impl Probes {
     }
 
     fn counter(&self, counter: Counter) -> u64 {
-        let Some(map) = self.ebpf.map(names::COUNTERS) else { return 0 };
-        let Ok(counters) = PerCpuArray::<_, u64>::try_from(map) else { return 0 };
-        counters.get(&(counter as u32), 0).map_or(0, |values| values.iter().sum())
+        let Some(map) = self.ebpf.map(names::COUNTERS) else {
+            return 0;
+        };
+        let Ok(counters) = PerCpuArray::<_, u64>::try_from(map) else {
+            return 0;
+        };
+        counters
+            .get(&(counter as u32), 0)
+            .map_or(0, |values| values.iter().sum())
     }
 
     fn capacity(&self, name: &str) -> u64 {

@@ -17,7 +17,7 @@ impl ExecEvents {
     }
 
     /// The next event, if there is one; never waits.
-    pub fn next(&mut self) -> Option<ExecEvent> {
+    pub fn pop(&mut self) -> Option<ExecEvent> {
         let item = self.0.next()?;
         if item.len() < size_of::<ExecEvent>() {
             return None;

@@ -1,7 +1,6 @@
 //! Loading the object: offsets and filter as globals, map sizes, then the probes one by one.
 
 use std::{
-    collections::HashSet,
     fs, io,
     sync::{Arc, Mutex},
 };
@@ -12,7 +11,7 @@ use aya::{
 };
 use monitor_common::{Filter, ProcessEntry, names};
 
-use super::{ProbeState, PROBES, attach, btf, events};
+use super::{PROBES, ProbeState, attach, btf, events};
 
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
@@ -42,16 +41,22 @@ pub enum LoadError {
     Offsets(#[from] btf::BtfError),
     #[error("the eBPF object was refused: {0}")]
     Object(String),
-    #[error("the probe `{probe}` could not be attached: {cause}.\n  Without it {loss}. `taskleak doctor` says more.")]
-    Required { probe: &'static str, cause: String, loss: &'static str },
+    #[error(
+        "the probe `{probe}` could not be attached: {cause}.\n  Without it {loss}. `taskleak doctor` says more."
+    )]
+    Required {
+        probe: &'static str,
+        cause: String,
+        loss: &'static str,
+    },
 }
 
 /// The loaded kernel side. Dropping it detaches everything.
 pub struct Probes {
     pub(super) ebpf: Ebpf,
     pub(super) states: Vec<ProbeState>,
-    /// Host tgids that user space has put into `PROCESSES`.
-    pub(super) selected: HashSet<u32>,
+    /// Entries that user space has added to `PROCESSES`.
+    pub(super) processes_added: u64,
     /// The kernel side's messages, printed from here on.
     log: Option<Mutex<aya_log::EbpfLogger<&'static dyn log::Log>>>,
 }
@@ -85,7 +90,12 @@ impl Probes {
         let log = (options.log != log::LevelFilter::Off)
             .then(|| aya_log::EbpfLogger::init(&mut ebpf).ok().map(Mutex::new))
             .flatten();
-        Ok(Self { ebpf, states, selected: HashSet::new(), log })
+        Ok(Self {
+            ebpf,
+            states,
+            processes_added: 0,
+            log,
+        })
     }
 
     /// Every probe that was asked for, attached or not.
@@ -98,13 +108,19 @@ impl Probes {
     /// # Errors
     /// When the map is full, or the kernel refuses.
     pub fn select(&mut self, host_tgid: u32, selected: u32) -> Result<(), MapError> {
-        let map = self.ebpf.map_mut(names::PROCESSES).ok_or_else(|| no_map(names::PROCESSES))?;
+        let map = self
+            .ebpf
+            .map_mut(names::PROCESSES)
+            .ok_or_else(|| no_map(names::PROCESSES))?;
         let mut processes: HashMap<&mut MapData, u32, ProcessEntry> = HashMap::try_from(map)?;
         let known = processes.get(&host_tgid, 0);
-        let entry = ProcessEntry { selected, ..known.as_ref().copied().unwrap_or_default() };
+        let entry = ProcessEntry {
+            selected,
+            ..known.as_ref().copied().unwrap_or_default()
+        };
         processes.insert(host_tgid, entry, 0)?;
         if known.is_err() {
-            self.selected.insert(host_tgid);
+            self.processes_added += 1;
         }
         Ok(())
     }
@@ -130,7 +146,11 @@ fn attach_all(ebpf: &mut Ebpf, futex_probes: bool) -> Result<Vec<ProbeState>, Lo
     for spec in PROBES.iter().filter(|spec| futex_probes || !spec.futex) {
         let failure = attach::attach(ebpf, spec, &btf).err();
         if let (true, Some(cause)) = (spec.required, &failure) {
-            return Err(LoadError::Required { probe: spec.name, cause: cause.clone(), loss: spec.loss });
+            return Err(LoadError::Required {
+                probe: spec.name,
+                cause: cause.clone(),
+                loss: spec.loss,
+            });
         }
         states.push(ProbeState { spec, failure });
     }
@@ -138,12 +158,17 @@ fn attach_all(ebpf: &mut Ebpf, futex_probes: bool) -> Result<Vec<ProbeState>, Lo
 }
 
 pub(super) fn no_map(name: &str) -> MapError {
-    MapError::InvalidName { name: name.to_owned() }
+    MapError::InvalidName {
+        name: name.to_owned(),
+    }
 }
 
 /// Kernels before 5.11 count maps against this limit. Failing is not fatal: later ones do not.
 fn raise_memlock_limit() {
-    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    let limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
     // SAFETY: a valid struct that the call only reads.
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) };
 }

@@ -10,9 +10,9 @@ mod events;
 mod load;
 mod sweep;
 
+pub use attach::{PROBES, ProbeSpec};
 pub use counters::enable_run_stats;
 pub use events::ExecEvents;
-pub use attach::{PROBES, ProbeSpec};
 pub use load::{LoadError, LoadOptions, Probes};
 
 pub use monitor_common::{TaskRecord, record_flags, selected, task_flags, task_state};

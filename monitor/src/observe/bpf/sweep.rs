@@ -43,7 +43,10 @@ impl Probes {
     }
 
     fn open(&mut self) -> io::Result<File> {
-        let program = self.ebpf.program_mut("sweep").ok_or_else(|| io::Error::other("no sweep program"))?;
+        let program = self
+            .ebpf
+            .program_mut("sweep")
+            .ok_or_else(|| io::Error::other("no sweep program"))?;
         let program: &mut Iter = program.try_into().map_err(io::Error::other)?;
         // A link serves one walk: the kernel's file cannot be rewound.
         let link = program.attach().map_err(io::Error::other)?;
@@ -66,7 +69,10 @@ mod tests {
     fn record_has_no_implicit_padding() {
         assert_eq!(size_of::<TaskRecord>() % 8, 0);
         let fields = 4 * 4 + 3 * 8 + 4 * 4 + 8 + 2 * 4 + 5 * 8 + 8 + 6 * 8 + 3 * 8 + 8 + 2 * 16 + 8;
-        assert_eq!(size_of::<TaskRecord>(), fields + size_of::<monitor_common::FutexWait>());
+        assert_eq!(
+            size_of::<TaskRecord>(),
+            fields + size_of::<monitor_common::FutexWait>()
+        );
         assert_eq!(size_of::<monitor_common::FutexWait>(), 5 * 8 + 4 * 4);
     }
 }

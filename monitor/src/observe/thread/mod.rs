@@ -95,7 +95,11 @@ impl Threads {
                 None
             }
         };
-        let wait = age.map(|(call, age)| Wait { reason: call.reason, class: call.class, age });
+        let wait = age.map(|(call, age)| Wait {
+            reason: call.reason,
+            class: call.class,
+            age,
+        });
         self.pass.observations[index].tasks.push(Task {
             kind: Kind::Thread,
             id: record.tid.into(),
@@ -122,7 +126,11 @@ impl Threads {
     }
 
     fn observation(&mut self, process: &Arc<Process>) -> usize {
-        let Pass { observations, by_process, .. } = &mut self.pass;
+        let Pass {
+            observations,
+            by_process,
+            ..
+        } = &mut self.pass;
         *by_process.entry(process.id).or_insert_with(|| {
             observations.push(Observation {
                 process: Arc::clone(process),
@@ -168,7 +176,10 @@ impl Threads {
             boottime_offset: self.pass.boottime_offset,
         };
         let read = |address, length| memory.read(record.tid, address, length);
-        match self.waits.is_unbounded(record, &call, &clocks, age >= self.threshold, read) {
+        match self
+            .waits
+            .is_unbounded(record, &call, &clocks, age >= self.threshold, read)
+        {
             Ok(true) => Some((call, age)),
             Ok(false) => None,
             Err(_) => {
@@ -181,7 +192,10 @@ impl Threads {
 
 /// A clock of the machine in ns.
 fn clock(id: libc::clockid_t) -> i128 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: a valid struct to write to; these clocks always exist.
     unsafe { libc::clock_gettime(id, &mut time) };
     i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)

@@ -43,7 +43,9 @@ impl Restarts {
 }
 
 fn read() -> Vec<(u64, &'static str)> {
-    let Ok(file) = File::open("/proc/kallsyms") else { return Vec::new() };
+    let Ok(file) = File::open("/proc/kallsyms") else {
+        return Vec::new();
+    };
     let mut found = Vec::new();
     for line in BufReader::new(file).lines().map_while(Result::ok) {
         let mut parts = line.split_ascii_whitespace();

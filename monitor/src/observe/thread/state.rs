@@ -42,5 +42,9 @@ pub fn of(record: &TaskRecord) -> State {
     }
     // A running thread's saved registers are stale, and its switch count may stand still.
     let sleeps = record.state & (task_state::INTERRUPTIBLE | task_state::UNINTERRUPTIBLE) != 0;
-    if sleeps && record.on_cpu == 0 { State::Sleeping } else { State::Active }
+    if sleeps && record.on_cpu == 0 {
+        State::Sleeping
+    } else {
+        State::Active
+    }
 }

@@ -66,7 +66,10 @@ const TIMED: &[(&str, Timeout)] = &[
     ("mq_timedsend", Timeout::Deadline(4, libc::CLOCK_REALTIME)),
     ("mq_timedsend_time64", Timeout::Deadline(4, libc::CLOCK_REALTIME)),
     ("mq_timedreceive", Timeout::Deadline(4, libc::CLOCK_REALTIME)),
-    ("mq_timedreceive_time64", Timeout::Deadline(4, libc::CLOCK_REALTIME)),
+    (
+        "mq_timedreceive_time64",
+        Timeout::Deadline(4, libc::CLOCK_REALTIME),
+    ),
     ("semtimedop", Timeout::Timespec(3)),
     ("semtimedop_time64", Timeout::Timespec(3)),
     ("io_getevents", Timeout::Timespec(4)),
@@ -103,14 +106,20 @@ const INTERNAL: &[&str] = &[
 ];
 
 /// A thread that sleeps outside any system call waits for a page.
-const PAGE_FAULT: Call =
-    Call { reason: Cow::Borrowed("page_fault"), class: Internal, timeout: Timeout::Never, narrow_time: false };
+const PAGE_FAULT: Call = Call {
+    reason: Cow::Borrowed("page_fault"),
+    class: Internal,
+    timeout: Timeout::Never,
+    narrow_time: false,
+};
 
 /// x32 calls carry this bit (arch/x86/include/uapi/asm/unistd.h).
 const X32_BIT: i64 = 0x4000_0000;
 
 static NATIVE: LazyLock<HashMap<i64, Call>> = LazyLock::new(|| {
-    x86_64::Sysno::iter().map(|call| (i64::from(call.id()), describe(call.name(), false))).collect()
+    x86_64::Sysno::iter()
+        .map(|call| (i64::from(call.id()), describe(call.name(), false)))
+        .collect()
 });
 
 static COMPAT: LazyLock<HashMap<i64, Call>> = LazyLock::new(|| {
@@ -145,15 +154,24 @@ pub fn number(name: &str, compat: bool) -> Option<i64> {
     if compat {
         name.parse::<x86::Sysno>().ok().map(|call| i64::from(call.id()))
     } else {
-        name.parse::<x86_64::Sysno>().ok().map(|call| i64::from(call.id()))
+        name.parse::<x86_64::Sysno>()
+            .ok()
+            .map(|call| i64::from(call.id()))
     }
 }
 
 fn describe(name: &'static str, narrow_time: bool) -> Call {
     Call {
         reason: Cow::Borrowed(name),
-        class: if INTERNAL.contains(&name) { Internal } else { External },
-        timeout: TIMED.iter().find(|(timed, _)| *timed == name).map_or(Timeout::Never, |(_, timeout)| *timeout),
+        class: if INTERNAL.contains(&name) {
+            Internal
+        } else {
+            External
+        },
+        timeout: TIMED
+            .iter()
+            .find(|(timed, _)| *timed == name)
+            .map_or(Timeout::Never, |(_, timeout)| *timeout),
         narrow_time,
     }
 }
@@ -165,7 +183,10 @@ mod tests {
     #[test]
     fn every_name_of_the_tables_is_a_call() {
         for name in TIMED.iter().map(|(name, _)| name).chain(INTERNAL) {
-            assert!(number(name, false).or_else(|| number(name, true)).is_some(), "{name}");
+            assert!(
+                number(name, false).or_else(|| number(name, true)).is_some(),
+                "{name}"
+            );
         }
     }
 

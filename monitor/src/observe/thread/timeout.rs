@@ -49,14 +49,22 @@ pub struct InMemory {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    Relative { units_per_second: u32 },
+    Relative {
+        units_per_second: u32,
+    },
     Absolute(libc::clockid_t),
     /// A pointer to the `timespec`, NULL for none.
-    Pointer { absolute: bool },
+    Pointer {
+        absolute: bool,
+    },
 }
 
-const TIMESPEC: Form = Form::Relative { units_per_second: 1_000_000_000 };
-const TIMEVAL: Form = Form::Relative { units_per_second: 1_000_000 };
+const TIMESPEC: Form = Form::Relative {
+    units_per_second: 1_000_000_000,
+};
+const TIMEVAL: Form = Form::Relative {
+    units_per_second: 1_000_000,
+};
 
 /// What the arguments say; total over all of them.
 pub fn bound(call: &Call, args: &[u64; 6]) -> Bound {
@@ -72,12 +80,18 @@ pub fn bound(call: &Call, args: &[u64; 6]) -> Bound {
         Timeout::Futex => futex(call, args),
         Timeout::ClockNanosleep => {
             let absolute = args[1] & TIMER_ABSTIME != 0;
-            let form = if absolute { Form::Absolute(args[0] as libc::clockid_t) } else { TIMESPEC };
+            let form = if absolute {
+                Form::Absolute(args[0] as libc::clockid_t)
+            } else {
+                TIMESPEC
+            };
             pointer(args[2], form, call)
         }
         Timeout::IoUring if args[3] & IORING_ENTER_EXT_ARG == 0 => Bound::Unbounded,
         Timeout::IoUring => {
-            let form = Form::Pointer { absolute: args[3] & IORING_ENTER_ABS_TIMER != 0 };
+            let form = Form::Pointer {
+                absolute: args[3] & IORING_ENTER_ABS_TIMER != 0,
+            };
             pointer(args[4].saturating_add(URING_TS), form, call)
         }
         // Nothing of today makes this call; its timeout is behind two pointers.
@@ -96,13 +110,21 @@ fn pointer(address: u64, form: Form, call: &Call) -> Bound {
     if address == 0 {
         return Bound::Unbounded;
     }
-    Bound::InMemory(InMemory { address, form, narrow: call.narrow_time })
+    Bound::InMemory(InMemory {
+        address,
+        form,
+        narrow: call.narrow_time,
+    })
 }
 
 /// kernel/futex/syscalls.c: relative for WAIT alone; LOCK_PI is always on the realtime clock.
 fn futex(call: &Call, args: &[u64; 6]) -> Bound {
     let realtime = args[1] & FUTEX_CLOCK_REALTIME != 0;
-    let by_flag = if realtime { libc::CLOCK_REALTIME } else { libc::CLOCK_MONOTONIC };
+    let by_flag = if realtime {
+        libc::CLOCK_REALTIME
+    } else {
+        libc::CLOCK_MONOTONIC
+    };
     let form = match args[1] & FUTEX_CMD_MASK {
         0 => TIMESPEC,
         6 => Form::Absolute(libc::CLOCK_REALTIME),
@@ -127,10 +149,18 @@ impl InMemory {
     pub fn bound(&self, bytes: &[u8], clocks: &Clocks) -> Option<Bound> {
         if let Form::Pointer { absolute } = self.form {
             let address = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
-            let form = if absolute { Form::Absolute(libc::CLOCK_MONOTONIC) } else { TIMESPEC };
+            let form = if absolute {
+                Form::Absolute(libc::CLOCK_MONOTONIC)
+            } else {
+                TIMESPEC
+            };
             return Some(match address {
                 0 => Bound::Unbounded,
-                _ => Bound::InMemory(Self { address, form, narrow: false }),
+                _ => Bound::InMemory(Self {
+                    address,
+                    form,
+                    narrow: false,
+                }),
             });
         }
         let (seconds, fraction) = self.words(bytes)?;
@@ -147,7 +177,11 @@ impl InMemory {
             }
             Form::Pointer { .. } => return None,
         };
-        Some(if length >= LONG.as_nanos() as i128 { Bound::Unbounded } else { Bound::Bounded })
+        Some(if length >= LONG.as_nanos() as i128 {
+            Bound::Unbounded
+        } else {
+            Bound::Bounded
+        })
     }
 
     fn words(&self, bytes: &[u8]) -> Option<(i64, i64)> {
@@ -235,7 +269,9 @@ mod tests {
     fn a_futex_deadline_is_on_the_clock_that_its_flag_names() {
         let day = 86_400;
         let bound_of = |op: u64, bytes: &[u8]| {
-            let Bound::InMemory(memory) = of("futex", [0, op, 0, 8, 0, 0]) else { panic!("{op}") };
+            let Bound::InMemory(memory) = of("futex", [0, op, 0, 8, 0, 0]) else {
+                panic!("{op}")
+            };
             memory.bound(bytes, &CLOCKS).unwrap()
         };
         // FUTEX_WAIT: relative.
@@ -255,7 +291,9 @@ mod tests {
     #[test]
     fn time_of_32_bit_programs_has_half_the_width() {
         let call = lookup(240, true);
-        let Bound::InMemory(memory) = bound(&call, &[0, 0, 0, 8, 0, 0]) else { panic!() };
+        let Bound::InMemory(memory) = bound(&call, &[0, 0, 0, 8, 0, 0]) else {
+            panic!()
+        };
         assert_eq!(memory.length(), 8);
         let bytes = [86_400i32.to_le_bytes(), 0i32.to_le_bytes()].concat();
         assert_eq!(memory.bound(&bytes, &CLOCKS), Some(Bound::Unbounded));
@@ -264,16 +302,22 @@ mod tests {
     #[test]
     fn io_uring_hides_its_timeout_behind_a_pointer() {
         assert_eq!(of("io_uring_enter", [3, 0, 1, 1, 0, 0]), Bound::Unbounded);
-        let Bound::InMemory(outer) = of("io_uring_enter", [3, 0, 1, 1 | 8, 0x1000, 24]) else { panic!() };
+        let Bound::InMemory(outer) = of("io_uring_enter", [3, 0, 1, 1 | 8, 0x1000, 24]) else {
+            panic!()
+        };
         assert_eq!((outer.address, outer.length()), (0x1010, 8));
         assert_eq!(outer.bound(&0u64.to_le_bytes(), &CLOCKS), Some(Bound::Unbounded));
-        let Some(Bound::InMemory(inner)) = outer.bound(&0x2000u64.to_le_bytes(), &CLOCKS) else { panic!() };
+        let Some(Bound::InMemory(inner)) = outer.bound(&0x2000u64.to_le_bytes(), &CLOCKS) else {
+            panic!()
+        };
         assert_eq!(inner.bound(&timespec(5, 0), &CLOCKS), Some(Bound::Bounded));
     }
 
     #[test]
     fn hostile_times_do_not_overflow() {
-        let Bound::InMemory(memory) = of("futex", [0, 0x189, 0, 8, 0, 0]) else { panic!() };
+        let Bound::InMemory(memory) = of("futex", [0, 0x189, 0, 8, 0, 0]) else {
+            panic!()
+        };
         for seconds in [i64::MIN, -1, i64::MAX] {
             for nanos in [i64::MIN, i64::MAX] {
                 assert!(memory.bound(&timespec(seconds, nanos), &CLOCKS).is_some());

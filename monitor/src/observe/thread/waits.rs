@@ -30,7 +30,11 @@ struct Shape {
 
 impl Shape {
     fn of(record: &TaskRecord) -> Self {
-        Self { args: record.args, ip: record.ip, sp: record.sp }
+        Self {
+            args: record.args,
+            ip: record.ip,
+            sp: record.sp,
+        }
     }
 }
 
@@ -95,7 +99,11 @@ impl Waits {
                 left_cpu(record, clock_offset).unwrap_or(record.sampled_at)
             };
             let age = since.saturating_sub(thread.began + thread.excluded);
-            Hold { since, age, switches_before: thread.switches }
+            Hold {
+                since,
+                age,
+                switches_before: thread.switches,
+            }
         });
         let call = syscalls::lookup(thread.number, thread.compat);
         (thread.unbounded == Some(true)).then(|| (call, Duration::from_nanos(hold.age)))
@@ -105,8 +113,12 @@ impl Waits {
     pub fn sleeping(&mut self, record: &TaskRecord, number: i64, call: &Call, clock_offset: i64) -> u64 {
         let pass = self.pass;
         let shape = Shape::of(record);
-        let before = self.known(record).filter(|thread| thread.shape == shape && thread.number == number);
-        let same_switches = before.as_ref().filter(|thread| thread.switches == record.switches);
+        let before = self
+            .known(record)
+            .filter(|thread| thread.shape == shape && thread.number == number);
+        let same_switches = before
+            .as_ref()
+            .filter(|thread| thread.switches == record.switches);
         let first_seen = same_switches.map_or(record.sampled_at, |thread| thread.first_seen);
         let left_cpu = left_cpu(record, clock_offset).unwrap_or(first_seen);
         let (began, paused, frozen) = match (probed(record, call), before) {
@@ -123,8 +135,10 @@ impl Waits {
             _ => (left_cpu, 0, 0),
         };
         let excluded = paused + frozen;
-        let unbounded =
-            self.known(record).filter(|thread| thread.shape == shape && thread.began == began).and_then(|t| t.unbounded);
+        let unbounded = self
+            .known(record)
+            .filter(|thread| thread.shape == shape && thread.began == began)
+            .and_then(|t| t.unbounded);
         let thread = Thread {
             start_boottime: record.start_boottime,
             switches: record.switches,
@@ -147,7 +161,9 @@ impl Waits {
     /// number of `restart_syscall`.
     pub fn number_before_restart(&mut self, record: &TaskRecord) -> Option<i64> {
         let shape = Shape::of(record);
-        self.known(record).filter(|thread| thread.shape == shape).map(|thread| thread.number)
+        self.known(record)
+            .filter(|thread| thread.shape == shape)
+            .map(|thread| thread.number)
     }
 
     /// Whether the wait (taken in by [`Self::sleeping`] just now) does not end by itself. `look` says whether it
@@ -163,7 +179,9 @@ impl Waits {
         look: bool,
         mut read: impl FnMut(u64, usize) -> Result<Vec<u8>, MemoryError>,
     ) -> Result<bool, MemoryError> {
-        let Some(thread) = self.threads.get_mut(&record.host_tid) else { return Ok(false) };
+        let Some(thread) = self.threads.get_mut(&record.host_tid) else {
+            return Ok(false);
+        };
         if let Some(known) = thread.unbounded {
             return Ok(known);
         }
@@ -231,7 +249,10 @@ fn left_cpu(record: &TaskRecord, clock_offset: i64) -> Option<u64> {
     if !FAIR.contains(&record.policy) {
         return None;
     }
-    let left = record.last_arrival.checked_add(record.last_run)?.checked_add_signed(clock_offset)?;
+    let left = record
+        .last_arrival
+        .checked_add(record.last_run)?
+        .checked_add_signed(clock_offset)?;
     // A scheduler class that does not keep `prev_sum_exec_runtime` (sched_ext under SCHED_NORMAL) gives a time
     // that has not come yet.
     (left <= record.sampled_at + CLOCK_SLACK).then(|| left.min(record.sampled_at))

@@ -1,0 +1,82 @@
+//! The command line: one file a subcommand.
+
+mod doctor;
+mod failure;
+mod permissions;
+mod run;
+mod snapshot;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use self::failure::Failure;
+use crate::config::Level;
+
+/// Which threads of which programs are blocked for good, seen from outside: nothing is rebuilt, restarted or
+/// paused.
+#[derive(Parser)]
+#[command(
+    name = "taskleak",
+    version,
+    after_help = "Exit codes: 0 fine, 1 leak found, 2 usage, 3 not permitted or not supported here, 4 target gone or \
+                  unreadable.\nEvery option of `run` can be set in the environment (TASKLEAK_…) and in a TOML file \
+                  (--config)."
+)]
+struct Cli {
+    /// Print messages of this level and above to standard error
+    #[arg(
+        long,
+        global = true,
+        env = "TASKLEAK_LOG",
+        value_name = "LEVEL",
+        default_value = "info",
+        help_heading = "Messages"
+    )]
+    log: Level,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::RunCommand),
+    Snapshot(snapshot::SnapshotCommand),
+    Doctor(doctor::DoctorCommand),
+}
+
+/// Runs what the command line says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.log);
+    let done = match cli.command {
+        Command::Run(command) => command.execute(),
+        Command::Snapshot(command) => command.execute(),
+        Command::Doctor(command) => command.execute(),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("taskleak: {error:#}");
+            Failure::exit_code(&error)
+        }
+    }
+}
+
+fn start_log(level: Level) {
+    let filter: tracing_subscriber::filter::LevelFilter = match level {
+        Level::Off => tracing_subscriber::filter::LevelFilter::OFF,
+        Level::Error => tracing::Level::ERROR.into(),
+        Level::Warn => tracing::Level::WARN.into(),
+        Level::Info => tracing::Level::INFO.into(),
+        Level::Debug => tracing::Level::DEBUG.into(),
+        Level::Trace => tracing::Level::TRACE.into(),
+    };
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_max_level(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .init();
+}

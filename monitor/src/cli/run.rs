@@ -1,0 +1,120 @@
+//! `taskleak run`: the daemon. A thread sweeps; the main thread serves what it found.
+
+use std::{
+    os::{fd::AsFd as _, unix::net::UnixStream},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::Args;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{oneshot, watch},
+};
+
+use super::{Failure, permissions, snapshot::require_pids};
+use crate::{
+    config::{self, RunConfig, RunOptions, Watch},
+    export::http,
+    model::Snapshot,
+    pipeline::Monitor,
+};
+
+/// How long open connections may delay the end.
+const GRACE: Duration = Duration::from_millis(300);
+
+/// Watch, and export what is blocked: metrics, a JSON API and a page
+#[derive(Args)]
+pub struct RunCommand {
+    #[command(flatten)]
+    watch: Watch,
+    #[command(flatten)]
+    options: RunOptions,
+    /// Read options from this TOML file; keys are the flags' names
+    #[arg(long, env = "TASKLEAK_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check flags, environment and file, and end
+    #[arg(long)]
+    config_check: bool,
+}
+
+type Publisher = watch::Sender<Option<Arc<Snapshot>>>;
+
+impl RunCommand {
+    pub fn execute(&self) -> Result<ExitCode> {
+        let (mut watch, mut options) = (self.watch.clone(), self.options.clone());
+        if let Some(path) = &self.config {
+            config::merge_file(path, &mut watch, &mut options).map_err(Failure::from)?;
+        }
+        let config = options.check(&watch).map_err(Failure::from)?;
+        if self.config_check {
+            println!("The configuration is fine.");
+            return Ok(ExitCode::SUCCESS);
+        }
+        permissions::check()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        // Before the probes: a port in use is the commonest mistake.
+        let listener = runtime.block_on(http::bind(config.listen))?;
+        let mut monitor = Monitor::start(config.monitor.clone()).map_err(Failure::from)?;
+        let first = monitor.pass().context("the first sweep failed")?;
+        require_pids(&monitor)?;
+        let address = listener.local_addr()?;
+        tracing::info!(
+            "watching {} processes; http://{address}/ shows what is blocked",
+            first.processes.len()
+        );
+        runtime.block_on(serve(monitor, first, listener, &config))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Sweeps and serves until a signal comes or the sweeping fails.
+async fn serve(monitor: Monitor, first: Snapshot, listener: TcpListener, config: &RunConfig) -> Result<()> {
+    let (publish, latest) = watch::channel(Some(Arc::new(first)));
+    let (stop_sweeping, stopped) = UnixStream::pair()?;
+    let (failed, failure) = oneshot::channel();
+    let interval = config.interval;
+    let sweeper = std::thread::Builder::new()
+        .name("sweeper".to_owned())
+        .spawn(move || {
+            if let Err(error) = sweep(monitor, &publish, interval, &stopped) {
+                let _ = failed.send(error);
+            }
+        })?;
+    let (stop_serving, serving_stopped) = oneshot::channel::<()>();
+    let stop = async {
+        let _ = serving_stopped.await;
+    };
+    let server = tokio::spawn({
+        let hosts = config.allowed_hosts.clone();
+        async move { http::serve(listener, latest, &hosts, stop).await }
+    });
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let ended = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        Ok(error) = failure => Err(error),
+    };
+    drop(stop_sweeping);
+    let _ = stop_serving.send(());
+    let _ = tokio::time::timeout(GRACE, server).await;
+    sweeper
+        .join()
+        .map_err(|_| anyhow!("the sweeping thread panicked"))?;
+    ended
+}
+
+fn sweep(mut monitor: Monitor, publish: &Publisher, interval: Duration, stop: &UnixStream) -> Result<()> {
+    // A regular interval could keep step with a program's own and never see it run.
+    while !monitor.wait(interval.mul_f64(0.9 + 0.2 * fastrand::f64()), Some(stop.as_fd()))? {
+        let snapshot = monitor.pass().context("a sweep failed")?;
+        publish.send_replace(Some(Arc::new(snapshot)));
+    }
+    Ok(())
+}

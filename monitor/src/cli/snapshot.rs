@@ -1,0 +1,94 @@
+//! `taskleak snapshot`: once.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+
+use super::{Failure, permissions};
+use crate::{
+    config::{Span, Watch},
+    export::{json, prometheus, text},
+    model::Snapshot,
+    pipeline::Monitor,
+};
+
+/// Look once, and print the groups of blocked threads
+#[derive(Args)]
+pub struct SnapshotCommand {
+    #[command(flatten)]
+    watch: Watch,
+    /// Time between the two sweeps of a snapshot
+    #[arg(long, env = "TASKLEAK_OBSERVE", value_name = "DURATION", default_value = "3s")]
+    observe: Span,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// In the text, show also what waits for the world (epoll, accept, read, …)
+    #[arg(long)]
+    all_groups: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// Schema 1, see the README
+    Json,
+    /// The metrics that `run` would export
+    Prometheus,
+}
+
+impl SnapshotCommand {
+    pub fn execute(&self) -> Result<ExitCode> {
+        let options = self
+            .watch
+            .check(Duration::from_secs(1), false)
+            .map_err(Failure::from)?;
+        permissions::check()?;
+        let mut monitor = Monitor::start(options).map_err(Failure::from)?;
+        monitor.pass().context("the first sweep failed")?;
+        require_pids(&monitor)?;
+        monitor
+            .wait(self.observe.0, None)
+            .context("waiting between the sweeps failed")?;
+        let snapshot = monitor.pass().context("the second sweep failed")?;
+        require_pids(&monitor)?;
+        print(&self.render(&snapshot)?)
+    }
+
+    fn render(&self, snapshot: &Snapshot) -> Result<String> {
+        Ok(match self.format {
+            Format::Text => text::render(
+                snapshot,
+                text::Style {
+                    all_groups: self.all_groups,
+                },
+            ),
+            Format::Json => json::render_pretty(snapshot)? + "\n",
+            Format::Prometheus => prometheus::render(snapshot)?,
+        })
+    }
+}
+
+/// # Errors
+/// When a process that was asked for by its pid does not exist.
+pub fn require_pids(monitor: &Monitor) -> Result<(), Failure> {
+    let missing = monitor.missing_pids();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let pids: Vec<String> = missing.iter().map(u32::to_string).collect();
+    Err(Failure::TargetGone(format!(
+        "no process with pid {} in this PID namespace (it may have ended; pids are those that `ps` shows here)",
+        pids.join(", ")
+    )))
+}
+
+/// A reader that has left (`| head`) is no failure.
+fn print(text: &str) -> Result<ExitCode> {
+    use std::io::Write as _;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
