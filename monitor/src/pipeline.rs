@@ -116,7 +116,9 @@ impl Monitor {
         if self.sweep()? {
             self.sweep()?;
         }
-        let observations = self.threads.end();
+        let mut observations = self.threads.end();
+        // What has no live thread is a process that nobody has reaped yet.
+        observations.retain(|observation| !observation.tasks.is_empty());
         self.targets.end_pass();
         self.probes.flush_log();
         let alive: HashSet<ProcessId> = observations.iter().map(|o| o.process.id).collect();
@@ -144,12 +146,20 @@ impl Monitor {
         })
     }
 
-    /// Pids that were asked for by number and do not exist.
-    pub fn missing_pids(&self) -> Vec<u32> {
-        let pids = &self.targets.selector().pids;
-        pids.iter()
+    /// Pids that were asked for by number and are not in the snapshot.
+    pub fn missing_pids(&self, snapshot: &Snapshot) -> Vec<u32> {
+        let exists = |pid: &u32| {
+            snapshot
+                .processes
+                .iter()
+                .any(|report| report.process.id.pid == *pid)
+        };
+        self.options
+            .selector
+            .pids
+            .iter()
             .copied()
-            .filter(|pid| !self.targets.has_pid(*pid))
+            .filter(|pid| !exists(pid))
             .collect()
     }
 
@@ -210,7 +220,7 @@ impl Monitor {
                 return;
             }
             let selected = record.record_flags & record_flags::SELECTED != 0;
-            match targets.resolve(identity(record), record.tid, || comm_of(record)) {
+            match targets.resolve(identity(record), || comm_of(record)) {
                 Some(process) => {
                     if !selected {
                         wanted.push(record.host_tgid);

@@ -63,7 +63,7 @@ impl RunCommand {
         let listener = runtime.block_on(http::bind(config.listen))?;
         let mut monitor = Monitor::start(config.monitor.clone()).map_err(Failure::from)?;
         let first = monitor.pass().context("the first sweep failed")?;
-        require_pids(&monitor)?;
+        require_pids(&monitor, &first)?;
         let address = listener.local_addr()?;
         tracing::info!(
             "watching {} processes; http://{address}/ shows what is blocked",

@@ -46,13 +46,13 @@ impl SnapshotCommand {
             .map_err(Failure::from)?;
         permissions::check()?;
         let mut monitor = Monitor::start(options).map_err(Failure::from)?;
-        monitor.pass().context("the first sweep failed")?;
-        require_pids(&monitor)?;
+        let first = monitor.pass().context("the first sweep failed")?;
+        require_pids(&monitor, &first)?;
         monitor
             .wait(self.observe.0, None)
             .context("waiting between the sweeps failed")?;
         let snapshot = monitor.pass().context("the second sweep failed")?;
-        require_pids(&monitor)?;
+        require_pids(&monitor, &snapshot)?;
         print(&self.render(&snapshot)?)
     }
 
@@ -72,8 +72,8 @@ impl SnapshotCommand {
 
 /// # Errors
 /// When a process that was asked for by its pid does not exist.
-pub fn require_pids(monitor: &Monitor) -> Result<(), Failure> {
-    let missing = monitor.missing_pids();
+pub fn require_pids(monitor: &Monitor, snapshot: &Snapshot) -> Result<(), Failure> {
+    let missing = monitor.missing_pids(snapshot);
     if missing.is_empty() {
         return Ok(());
     }

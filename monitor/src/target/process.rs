@@ -1,6 +1,13 @@
 //! Every process that the sweep has met: who it is and whether it is watched.
 
-use std::{cell::OnceCell, collections::HashMap, fs, io::Read as _, sync::Arc};
+use std::{
+    cell::OnceCell,
+    collections::HashMap,
+    fs,
+    io::{self, Read as _},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use super::{Selector, cgroup};
 use crate::model::{Process, ProcessId};
@@ -8,22 +15,22 @@ use crate::model::{Process, ProcessId};
 /// Longest text that is read from a file of /proc.
 const MAX_TEXT: u64 = 64 * 1024;
 
+/// Threads that are asked for the executable when the first thread has left.
+const MAX_THREADS_TRIED: usize = 16;
+
 /// A process that is to be decided on. What it costs to know is read when it is asked for.
 pub struct Candidate {
     pub id: ProcessId,
     pub comm: String,
-    /// A thread that lives, for /proc: files of a process whose first thread has left are empty.
-    tid: u32,
     exe: OnceCell<String>,
     cgroup: OnceCell<String>,
 }
 
 impl Candidate {
-    pub fn new(id: ProcessId, tid: u32, comm: String) -> Self {
+    pub fn new(id: ProcessId, comm: String) -> Self {
         Self {
             id,
             comm,
-            tid,
             exe: OnceCell::new(),
             cgroup: OnceCell::new(),
         }
@@ -32,10 +39,20 @@ impl Candidate {
     /// Path of the executable; empty where it cannot be known.
     pub fn exe(&self) -> &str {
         self.exe.get_or_init(|| {
-            let link = fs::read_link(self.file("exe")).unwrap_or_default();
-            let path = link.to_string_lossy();
+            let link = fs::read_link(self.file("exe")).or_else(|_| self.exe_of_another_thread());
+            let path = link.unwrap_or_default();
+            let path = path.to_string_lossy();
             path.strip_suffix(" (deleted)").unwrap_or(&path).to_owned()
         })
+    }
+
+    /// The first thread's is empty when that thread has left by pthread_exit.
+    fn exe_of_another_thread(&self) -> io::Result<PathBuf> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.id.pid))?.take(MAX_THREADS_TRIED);
+        threads
+            .filter_map(|thread| fs::read_link(thread.ok()?.path().join("exe")).ok())
+            .next()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Its cgroups, most telling first.
@@ -50,7 +67,7 @@ impl Candidate {
     }
 
     fn file(&self, name: &str) -> String {
-        format!("/proc/{}/task/{}/{name}", self.id.pid, self.tid)
+        format!("/proc/{}/{name}", self.id.pid)
     }
 
     fn describe(self) -> Process {
@@ -88,25 +105,16 @@ impl Targets {
         }
     }
 
-    pub fn selector(&self) -> &Selector {
-        &self.selector
-    }
-
     /// Starts a pass; [`Self::end_pass`] forgets who was not met in it.
     pub fn begin_pass(&mut self) {
         self.pass += 1;
     }
 
     /// The process, when it is watched. `comm` is asked for only when the process is new.
-    pub fn resolve(
-        &mut self,
-        id: ProcessId,
-        tid: u32,
-        comm: impl FnOnce() -> String,
-    ) -> Option<&Arc<Process>> {
+    pub fn resolve(&mut self, id: ProcessId, comm: impl FnOnce() -> String) -> Option<&Arc<Process>> {
         let is_known = self.known.get(&id.pid).is_some_and(|known| known.id == id);
         if !is_known {
-            let process = self.decide(Candidate::new(id, tid, comm()));
+            let process = self.decide(Candidate::new(id, comm()));
             self.known.insert(
                 id.pid,
                 Known {
@@ -130,18 +138,13 @@ impl Targets {
             start_boottime: 0,
             exec_id: 0,
         };
-        self.is_watched(&Candidate::new(id, pid, comm.trim_end_matches('\n').to_owned()))
+        self.is_watched(&Candidate::new(id, comm.trim_end_matches('\n').to_owned()))
     }
 
     /// Forgets processes that were not met in this pass.
     pub fn end_pass(&mut self) {
         let pass = self.pass;
         self.known.retain(|_, known| known.seen_in == pass);
-    }
-
-    /// Whether a process of this pid was met in this pass.
-    pub fn has_pid(&self, pid: u32) -> bool {
-        self.known.contains_key(&pid)
     }
 
     fn decide(&self, candidate: Candidate) -> Option<Arc<Process>> {
@@ -171,23 +174,22 @@ mod tests {
         let selector = Selector::new(&[], &["^api$".to_owned()], &[], &[], &[]).unwrap();
         let mut targets = Targets::new(selector);
         targets.begin_pass();
-        let pid = own_id(0).pid;
-        assert!(targets.resolve(own_id(1), pid, || "sh".to_owned()).is_none());
+        assert!(targets.resolve(own_id(1), || "sh".to_owned()).is_none());
         assert!(
             targets
-                .resolve(own_id(1), pid, || unreachable!("it was decided on"))
+                .resolve(own_id(1), || unreachable!("it was decided on"))
                 .is_none()
         );
-        assert!(targets.resolve(own_id(2), pid, || "api".to_owned()).is_some());
+        assert!(targets.resolve(own_id(2), || "api".to_owned()).is_some());
         targets.begin_pass();
         targets.end_pass();
-        assert!(!targets.has_pid(pid));
+        assert!(targets.known.is_empty());
     }
 
     #[test]
     fn flags_of_one_kind_are_alternatives_and_kinds_must_all_match() {
         let id = own_id(1);
-        let candidate = Candidate::new(id, id.pid, "api".to_owned());
+        let candidate = Candidate::new(id, "api".to_owned());
         let matches = |pids: &[u32], comms: &[&str], excludes: &[&str]| {
             let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
             Selector::new(pids, &own(comms), &[], &[], &own(excludes))

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, thread, time::Duration};
 
 use testbed::{Expect, Program};
 
-use crate::support::{Counts, Daemon, counts, expected, snapshot, start};
+use crate::support::{Counts, Daemon, counts, exe, expected, snapshot, start};
 
 /// Not every kernel has these calls or permits them: they are tried one by one.
 const NOT_EVERYWHERE: &[&str] = &["futex_waitv", "futex_wait2", "userfault", "io_uring"];
@@ -27,10 +27,17 @@ const HEALTHY: &[&str] = &[
 
 /// Every scenario of the C testbed, with numbers that differ, so that no two can be mixed up.
 fn everything() -> Vec<String> {
-    let leaks = Program::CBlockers.scenarios().into_iter().filter(|scenario| scenario.expect != Expect::Healthy);
-    let leaks = leaks.filter(|scenario| !NOT_EVERYWHERE.contains(&scenario.name)).enumerate();
+    let leaks = Program::CBlockers
+        .scenarios()
+        .into_iter()
+        .filter(|scenario| scenario.expect != Expect::Healthy);
+    let leaks = leaks
+        .filter(|scenario| !NOT_EVERYWHERE.contains(&scenario.name))
+        .enumerate();
     let leaks = leaks.map(|(index, scenario)| format!("{}={}", scenario.name, 1 + index % 3));
-    leaks.chain(HEALTHY.iter().map(|name| (*name).to_owned())).collect()
+    leaks
+        .chain(HEALTHY.iter().map(|name| (*name).to_owned()))
+        .collect()
 }
 
 /// One run that was there before the waits began, and one that came after: the same counts, and the same
@@ -39,10 +46,21 @@ fn everything() -> Vec<String> {
 fn every_primitive_before_and_after_the_waits_began() {
     let scenarios = everything();
     // What signals keep waking without ending its wait in the kernel: only the probes know since when it waits.
-    let scenarios: Vec<&str> = scenarios.iter().map(String::as_str).filter(|name| !name.contains("_signals")).collect();
+    let scenarios: Vec<&str> = scenarios
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !name.contains("_signals"))
+        .collect();
     let expected = expected(Program::CBlockers, &scenarios);
-    let exe = Program::CBlockers.build().unwrap().get_program().to_string_lossy().into_owned();
-    let daemon = Daemon::start(&["--exe", &format!("^{exe}$"), "--interval", "300ms", "--blocked-after", "2s"]);
+    let exe = exe(Program::CBlockers);
+    let daemon = Daemon::start(&[
+        "--exe",
+        &format!("^{exe}$"),
+        "--interval",
+        "300ms",
+        "--blocked-after",
+        "2s",
+    ]);
     let target = start("every_primitive", Program::CBlockers, &scenarios).expect("plain C runs everywhere");
     let before = daemon.until_counts(target.pid(), &expected);
     assert!(before.incomplete().is_empty(), "{before:?}");
@@ -50,7 +68,10 @@ fn every_primitive_before_and_after_the_waits_began() {
     assert_eq!(after.counts(), expected);
     assert!(after.incomplete().is_empty(), "{after:?}");
     assert_same_beginnings(&before.beginnings(), &after.beginnings());
-    let alone = snapshot(target.pid(), &["--observe", "1s", "--blocked-after", "2s", "--no-futex-probes"]);
+    let alone = snapshot(
+        target.pid(),
+        &["--observe", "1s", "--blocked-after", "2s", "--no-futex-probes"],
+    );
     assert_eq!(alone.counts(), expected);
     assert_same_beginnings(&before.beginnings(), &alone.beginnings());
 }
@@ -59,8 +80,14 @@ fn every_primitive_before_and_after_the_waits_began() {
 fn assert_same_beginnings(before: &BTreeMap<String, (f64, f64)>, after: &BTreeMap<String, (f64, f64)>) {
     for (reason, (oldest, youngest)) in before {
         let (oldest_after, youngest_after) = after[reason];
-        assert!((oldest - oldest_after).abs() < 0.1, "{reason}: {oldest} {oldest_after}");
-        assert!((youngest - youngest_after).abs() < 0.1, "{reason}: {youngest} {youngest_after}");
+        assert!(
+            (oldest - oldest_after).abs() < 0.1,
+            "{reason}: {oldest} {oldest_after}"
+        );
+        assert!(
+            (youngest - youngest_after).abs() < 0.1,
+            "{reason}: {youngest} {youngest_after}"
+        );
     }
 }
 
@@ -69,7 +96,9 @@ fn assert_same_beginnings(before: &BTreeMap<String, (f64, f64)>, after: &BTreeMa
 fn calls_that_not_every_kernel_has() {
     for name in NOT_EVERYWHERE {
         let scenario = format!("{name}=3");
-        let Some(target) = start(&format!("blocked::{name}"), Program::CBlockers, &[&scenario]) else { continue };
+        let Some(target) = start(&format!("blocked::{name}"), Program::CBlockers, &[&scenario]) else {
+            continue;
+        };
         let expected = expected(Program::CBlockers, &[&scenario]);
         let seen = snapshot(target.pid(), &["--observe", "1200ms"]);
         assert_eq!(seen.counts(), expected, "{name}");
@@ -77,14 +106,24 @@ fn calls_that_not_every_kernel_has() {
         let oldest = seen.oldest(reason);
         let later = snapshot(target.pid(), &["--observe", "200ms"]);
         let between = later.taken_at - seen.taken_at;
-        assert!((later.oldest(reason) - oldest - between).abs() < 0.1, "{name}: {oldest} {later:?}");
+        assert!(
+            (later.oldest(reason) - oldest - between).abs() < 0.1,
+            "{name}: {oldest} {later:?}"
+        );
     }
 }
 
 #[test]
 fn timed_and_busy_threads_are_never_blocked() {
     let target = start("timed_and_busy", Program::CBlockers, HEALTHY).unwrap();
-    let daemon = Daemon::start(&["--pid", &target.pid().to_string(), "--interval", "100ms", "--blocked-after", "1s"]);
+    let daemon = Daemon::start(&[
+        "--pid",
+        &target.pid().to_string(),
+        "--interval",
+        "100ms",
+        "--blocked-after",
+        "1s",
+    ]);
     for _ in 0..50 {
         let process = daemon.process(target.pid()).unwrap();
         assert_eq!(process.counts(), Counts::new(), "{process:?}");
@@ -96,7 +135,14 @@ fn timed_and_busy_threads_are_never_blocked() {
 #[test]
 fn a_thread_that_computed_is_not_blocked_when_it_sleeps_for_a_blink() {
     let target = start("burner", Program::CBlockers, &["burner=2"]).unwrap();
-    let daemon = Daemon::start(&["--pid", &target.pid().to_string(), "--interval", "100ms", "--blocked-after", "500ms"]);
+    let daemon = Daemon::start(&[
+        "--pid",
+        &target.pid().to_string(),
+        "--interval",
+        "100ms",
+        "--blocked-after",
+        "500ms",
+    ]);
     for _ in 0..80 {
         let process = daemon.process(target.pid()).unwrap();
         assert_eq!(process.counts(), Counts::new(), "{process:?}");
@@ -128,10 +174,27 @@ fn two_thousand_threads() {
 fn a_full_map_is_counted_and_loses_no_blocked_thread() {
     let target = start("full_map", Program::CBlockers, &["cond=30"]).unwrap();
     let pid = target.pid().to_string();
-    let daemon = Daemon::start(&["--pid", &pid, "--max-threads", "10", "--interval", "300ms", "--blocked-after", "1s"]);
+    let daemon = Daemon::start(&[
+        "--pid",
+        &pid,
+        "--max-threads",
+        "10",
+        "--interval",
+        "300ms",
+        "--blocked-after",
+        "1s",
+    ]);
     daemon.until_counts(target.pid(), &counts(&[("futex", "internal", 30)]));
-    let full = daemon.sample("taskleak_lost_events_total{cause=\"futex_waits_full\"}").unwrap();
+    let full = daemon
+        .sample("taskleak_lost_events_total{cause=\"futex_waits_full\"}")
+        .unwrap();
     assert!(full >= 20.0, "{full}");
-    assert_eq!(daemon.sample("taskleak_bpf_map_capacity{map=\"WAITS\"}"), Some(10.0));
-    assert_eq!(daemon.sample("taskleak_bpf_map_entries{map=\"WAITS\"}"), Some(10.0));
+    assert_eq!(
+        daemon.sample("taskleak_bpf_map_capacity{map=\"WAITS\"}"),
+        Some(10.0)
+    );
+    assert_eq!(
+        daemon.sample("taskleak_bpf_map_entries{map=\"WAITS\"}"),
+        Some(10.0)
+    );
 }

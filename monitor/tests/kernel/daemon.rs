@@ -8,13 +8,20 @@ use std::{
 
 use testbed::Program;
 
-use crate::support::{Daemon, counts, start, stderr, taskleak};
+use crate::support::{Daemon, counts, exe, start, stderr, taskleak};
 
 #[test]
 fn every_page_answers() {
     let target = start("pages", Program::CBlockers, &["mutex=2", "read=1"]).unwrap();
     let pid = target.pid();
-    let daemon = Daemon::start(&["--pid", &pid.to_string(), "--interval", "200ms", "--blocked-after", "500ms"]);
+    let daemon = Daemon::start(&[
+        "--pid",
+        &pid.to_string(),
+        "--interval",
+        "200ms",
+        "--blocked-after",
+        "500ms",
+    ]);
     daemon.until_counts(pid, &counts(&[("futex", "internal", 2), ("read", "external", 1)]));
     assert_eq!(daemon.get("/healthz").0, 200);
     assert_eq!(daemon.get("/readyz").0, 200);
@@ -22,14 +29,23 @@ fn every_page_answers() {
     assert_eq!(status, 200);
     assert!(head.contains("content-type: text/html"), "{head}");
     let row = page.lines().find(|line| line.contains("<td>futex</td>")).unwrap();
-    assert!(row.contains("<td>c_blockers</td>") && row.contains(&format!("<td class=\"n\">{pid}</td>")), "{row}");
-    assert!(row.contains("<td class=\"n\">2</td>") && row.contains("<td>internal</td>"), "{row}");
+    assert!(
+        row.contains("<td>blockers</td>") && row.contains(&format!("<td class=\"n\">{pid}</td>")),
+        "{row}"
+    );
+    assert!(
+        row.contains("<td class=\"n\">2</td>") && row.contains("<td>internal</td>"),
+        "{row}"
+    );
     let (status, head, metrics) = daemon.get("/metrics");
     assert_eq!(status, 200);
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     assert!(metrics.contains("process_resident_memory_bytes"), "{metrics}");
     assert_eq!(daemon.get("/nothing").0, 404);
-    let post = format!("POST /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", daemon.address);
+    let post = format!(
+        "POST /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+        daemon.address
+    );
     assert_eq!(daemon.request(&post).0, 405);
     let rebound = "GET /api/v1/snapshot HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
     assert_eq!(daemon.request(rebound).0, 421);
@@ -51,7 +67,10 @@ fn sigterm_ends_it_within_a_second_and_leaves_no_program_behind() {
         drop(open);
         let begun = Instant::now();
         while ids.iter().any(|id| is_loaded(*id)) {
-            assert!(begun.elapsed() < Duration::from_secs(5), "{signal}: programs are left behind");
+            assert!(
+                begun.elapsed() < Duration::from_secs(5),
+                "{signal}: programs are left behind"
+            );
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -59,9 +78,14 @@ fn sigterm_ends_it_within_a_second_and_leaves_no_program_behind() {
 
 /// Ids of the eBPF programs that a process holds open (`/proc/PID/fdinfo`).
 fn program_ids(pid: u32) -> Vec<u32> {
-    let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return Vec::new() };
+    let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fdinfo")) else {
+        return Vec::new();
+    };
     let text = |file: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(file.ok()?.path()).ok();
-    let id = |text: String| text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok());
+    let id = |text: String| {
+        text.lines()
+            .find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok())
+    };
     files.filter_map(text).filter_map(id).collect()
 }
 
@@ -70,34 +94,59 @@ fn programs_of(pid: u32) -> usize {
 }
 
 fn is_loaded(id: u32) -> bool {
-    aya::programs::loaded_programs().filter_map(Result::ok).any(|program| program.id() == id)
+    aya::programs::loaded_programs()
+        .filter_map(Result::ok)
+        .any(|program| program.id() == id)
 }
 
 #[test]
 fn a_port_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let output = taskleak(&["run", "--pid", &std::process::id().to_string(), "--listen", &address]);
+    let output = taskleak(&[
+        "run",
+        "--pid",
+        &std::process::id().to_string(),
+        "--listen",
+        &address,
+    ]);
     assert_eq!(output.status.code(), Some(3));
-    assert!(stderr(&output).contains(&format!("{address} is in use")), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains(&format!("{address} is in use")),
+        "{}",
+        stderr(&output)
+    );
 }
 
 /// The monitor never appears in its own report, nor do kernel threads: all of a PID namespace's processes are
 /// pid 1 (the shell) and what it has started.
 #[test]
 fn all_processes_but_the_monitor_itself() {
-    let exe = Program::CBlockers.build().unwrap().get_program().to_string_lossy().into_owned();
+    let exe = exe(Program::CBlockers);
     let taskleak = crate::support::TASKLEAK;
     let script = format!(
         "{exe} mutex=2 cond_2days=1 >/dev/null & {taskleak} snapshot --all --observe 2s --format json; kill -9 $!"
     );
     let output = std::process::Command::new("unshare")
-        .args(["--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", &script])
+        .args([
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--kill-child",
+            "sh",
+            "-c",
+            &script,
+        ])
         .output()
         .unwrap();
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let names: Vec<_> = document["processes"].as_array().unwrap().iter().map(|p| p["comm"].as_str().unwrap()).collect();
-    assert_eq!(names, ["sh", "c_blockers"], "{document}");
+    let names: Vec<_> = document["processes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p["comm"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["sh", "blockers"], "{document}");
 }
 
 /// The same words in a flag, in the environment and in a file.
@@ -109,11 +158,18 @@ fn options_from_flags_environment_and_file() {
     let check = |text: &str, env: &[(&str, &str)], args: &[&str]| {
         std::fs::write(&file, text).unwrap();
         let mut command = std::process::Command::new(crate::support::TASKLEAK);
-        command.args(["run", "--config-check", "--config"]).arg(&file).args(args).envs(env.iter().copied());
+        command
+            .args(["run", "--config-check", "--config"])
+            .arg(&file)
+            .args(args)
+            .envs(env.iter().copied());
         let output = command.output().unwrap();
         (output.status.code(), stderr(&output))
     };
-    assert_eq!(check("interval = \"5s\"\ncomm = [\"^api$\"]\n", &[], &[]), (Some(0), String::new()));
+    assert_eq!(
+        check("interval = \"5s\"\ncomm = [\"^api$\"]\n", &[], &[]),
+        (Some(0), String::new())
+    );
     for (text, env, args, offending) in [
         ("interval = \"soon\"", &[][..], &[][..], "`soon`"),
         ("", &[("TASKLEAK_INTERVAL", "soon")], &[], "`soon`"),
@@ -121,7 +177,12 @@ fn options_from_flags_environment_and_file() {
         ("intervall = \"5s\"", &[], &[], "`intervall`"),
         ("comm = [\"a(\"]", &[], &[], "`a(`"),
         ("", &[("TASKLEAK_COMM", "a(")], &[], "`a(`"),
-        ("all = true", &[("TASKLEAK_PID", "7")], &[], "--all watches every process"),
+        (
+            "all = true",
+            &[("TASKLEAK_PID", "7")],
+            &[],
+            "--all watches every process",
+        ),
         ("listen = \"nowhere\"", &[], &[], "nowhere"),
         ("", &[("TASKLEAK_LISTEN", "nowhere")], &[], "nowhere"),
     ] {

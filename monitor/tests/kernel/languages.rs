@@ -7,11 +7,18 @@ use crate::support::{Counts, Daemon, expected, snapshot, start};
 /// Two threads of every leaking scenario, one of every healthy one.
 fn everything(program: Program) -> Vec<String> {
     let count = |expect| if expect == Expect::Healthy { 1 } else { 2 };
-    program.scenarios().into_iter().map(|scenario| format!("{}={}", scenario.name, count(scenario.expect))).collect()
+    program
+        .scenarios()
+        .into_iter()
+        .map(|scenario| format!("{}={}", scenario.name, count(scenario.expect)))
+        .collect()
 }
 
 fn healthy(program: Program) -> Vec<String> {
-    let scenarios = program.scenarios().into_iter().filter(|scenario| scenario.expect == Expect::Healthy);
+    let scenarios = program
+        .scenarios()
+        .into_iter()
+        .filter(|scenario| scenario.expect == Expect::Healthy);
     scenarios.map(|scenario| format!("{}=2", scenario.name)).collect()
 }
 
@@ -27,12 +34,16 @@ fn expect_all(program: Program, scenarios: &[String]) -> Counts {
 /// Leaks and healthy threads side by side, then the healthy ones alone.
 fn check(program: Program) {
     let scenarios = everything(program);
-    let Some(target) = start_all(program, &scenarios) else { return };
+    let Some(target) = start_all(program, &scenarios) else {
+        return;
+    };
     let seen = snapshot(target.pid(), &["--observe", "1500ms"]);
     assert_eq!(seen.counts(), expect_all(program, &scenarios));
     assert!(seen.incomplete().is_empty(), "{seen:?}");
     drop(target);
-    let Some(target) = start_all(program, &healthy(program)) else { return };
+    let Some(target) = start_all(program, &healthy(program)) else {
+        return;
+    };
     let seen = snapshot(target.pid(), &["--observe", "1500ms"]);
     assert_eq!(seen.counts(), Counts::new());
 }
@@ -56,19 +67,37 @@ fn python() {
 #[test]
 fn java() {
     let program = Program::JavaBlockers;
-    let Some(idle) = start_all(program, &healthy(program)) else { return };
-    let baseline = Daemon::start(&["--pid", &idle.pid().to_string(), "--interval", "500ms", "--blocked-after", "1s"]);
+    let Some(idle) = start_all(program, &healthy(program)) else {
+        return;
+    };
+    let baseline = Daemon::start(&[
+        "--pid",
+        &idle.pid().to_string(),
+        "--interval",
+        "500ms",
+        "--blocked-after",
+        "1s",
+    ]);
     let settled = baseline.until(idle.pid(), "settled", |process| {
         process.is_some_and(|process| process.oldest_of_all() > 3.0)
     });
     let own = settled.unwrap().counts();
     let scenarios = everything(program);
-    let Some(target) = start_all(program, &scenarios) else { return };
+    let Some(target) = start_all(program, &scenarios) else {
+        return;
+    };
     let mut expected = expect_all(program, &scenarios);
     for (key, count) in own {
         *expected.entry(key).or_default() += count;
     }
-    let daemon = Daemon::start(&["--pid", &target.pid().to_string(), "--interval", "500ms", "--blocked-after", "1s"]);
+    let daemon = Daemon::start(&[
+        "--pid",
+        &target.pid().to_string(),
+        "--interval",
+        "500ms",
+        "--blocked-after",
+        "1s",
+    ]);
     let seen = daemon.until_counts(target.pid(), &expected);
     assert!(seen.incomplete().is_empty(), "{seen:?}");
 }

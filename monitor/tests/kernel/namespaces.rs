@@ -4,18 +4,26 @@ use std::process::Command;
 
 use testbed::{Program, Target};
 
-use crate::support::{Daemon, Process, TASKLEAK, counts};
+use crate::support::{Daemon, Process, TASKLEAK, counts, exe};
 
 /// Monitor and target together in a namespace, as in a pod with a shared PID namespace.
 #[test]
 fn the_monitor_in_the_namespace_of_its_target() {
-    let exe = Program::CBlockers.build().unwrap().get_program().to_string_lossy().into_owned();
+    let exe = exe(Program::CBlockers);
     let script = format!(
         "{exe} mutex=3 mutex_signals=2 >/dev/null & {TASKLEAK} snapshot --pid $! --observe 2500ms --blocked-after 2s --format json
          echo; echo pid $!; kill -9 $!"
     );
     let output = Command::new("unshare")
-        .args(["--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", &script])
+        .args([
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--kill-child",
+            "sh",
+            "-c",
+            &script,
+        ])
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -26,14 +34,19 @@ fn the_monitor_in_the_namespace_of_its_target() {
     // The interrupted ones are found only if the probes' entries, under host ids, met the sweep's records.
     assert_eq!(seen.counts(), counts(&[("futex", "internal", 5)]));
     assert!(seen.incomplete().is_empty());
-    let ids: Vec<u64> = seen.groups()[0]["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
+    let ids: Vec<u64> = seen.groups()[0]["ids"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|id| id.as_u64().unwrap())
+        .collect();
     assert!(ids.iter().all(|id| *id < 40), "tids of the namespace: {ids:?}");
 }
 
 /// The monitor outside, the target in a namespace of its own: pids are the outer ones.
 #[test]
 fn the_target_in_a_namespace_below() {
-    let exe = Program::CBlockers.build().unwrap().get_program().to_string_lossy().into_owned();
+    let exe = exe(Program::CBlockers);
     let in_namespace = |program: Command| {
         let mut unshare = Command::new("unshare");
         unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
@@ -42,7 +55,14 @@ fn the_target_in_a_namespace_below() {
     };
     let target = Target::start_with(Program::CBlockers, &["mutex=3", "poll=1"], in_namespace).unwrap();
     let pid = target.pid();
-    let daemon = Daemon::start(&["--pid", &pid.to_string(), "--interval", "200ms", "--blocked-after", "1s"]);
+    let daemon = Daemon::start(&[
+        "--pid",
+        &pid.to_string(),
+        "--interval",
+        "200ms",
+        "--blocked-after",
+        "1s",
+    ]);
     let seen = daemon.until_counts(pid, &counts(&[("futex", "internal", 3), ("poll", "external", 1)]));
     assert_eq!(seen.value["exe"], exe);
 }

@@ -12,23 +12,46 @@ use crate::support::{Counts, Daemon, counts, start};
 fn a_futex_wait_that_signals_interrupt_keeps_its_start() {
     let target = start("signals", Program::CBlockers, &["mutex_signals=3"]).unwrap();
     let pid = target.pid();
-    let daemon = Daemon::start(&["--pid", &pid.to_string(), "--interval", "200ms", "--blocked-after", "2s"]);
+    let daemon = Daemon::start(&[
+        "--pid",
+        &pid.to_string(),
+        "--interval",
+        "200ms",
+        "--blocked-after",
+        "2s",
+    ]);
     let seen = daemon.until_counts(pid, &counts(&[("futex", "internal", 3)]));
     let (oldest, _) = seen.beginnings()["futex"];
     thread::sleep(Duration::from_secs(1));
     let later = daemon.process(pid).unwrap();
     assert_eq!(later.counts(), seen.counts());
     let (still, _) = later.beginnings()["futex"];
-    assert!((still - oldest).abs() < 0.15, "it began at {oldest}, then at {still}");
+    assert!(
+        (still - oldest).abs() < 0.15,
+        "it began at {oldest}, then at {still}"
+    );
     assert_eq!(later.value["futex_waits"], 0, "going on is not waiting anew");
 }
 
 /// Without the probes nobody knows that it is the same wait: not blocked, rather than a guess.
 #[test]
 fn the_sweep_alone_does_not_guess() {
-    let target = start("signals", Program::CBlockers, &["mutex_signals=2", "read_signals=2"]).unwrap();
+    let target = start(
+        "signals",
+        Program::CBlockers,
+        &["mutex_signals=2", "read_signals=2"],
+    )
+    .unwrap();
     let pid = target.pid();
-    let args = ["--pid", &pid.to_string(), "--interval", "200ms", "--blocked-after", "1s", "--no-futex-probes"];
+    let args = [
+        "--pid",
+        &pid.to_string(),
+        "--interval",
+        "200ms",
+        "--blocked-after",
+        "1s",
+        "--no-futex-probes",
+    ];
     let daemon = Daemon::start(&args);
     for _ in 0..20 {
         assert_eq!(daemon.process(pid).unwrap().counts(), Counts::new());

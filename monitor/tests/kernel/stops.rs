@@ -9,7 +9,11 @@ use crate::support::{Counts, Daemon, counts, skip, snapshot, start};
 const SCENARIOS: [&str; 5] = ["mutex=2", "poll=1", "read=1", "timed_cond=1", "sleep=1"];
 
 fn blocked() -> Counts {
-    counts(&[("futex", "internal", 2), ("poll", "external", 1), ("read", "external", 1)])
+    counts(&[
+        ("futex", "internal", 2),
+        ("poll", "external", 1),
+        ("read", "external", 1),
+    ])
 }
 
 fn watch(target: &Target) -> Daemon {
@@ -25,32 +29,52 @@ fn hold(target: &Target, cause: &str, hold: impl FnOnce(), release: impl FnOnce(
     let daemon = watch(target);
     let before = daemon.process(target.pid()).unwrap();
     hold();
-    let is_held = |process: Option<&crate::support::Process>| process.is_some_and(|p| p.incomplete() == [cause]);
+    let is_held =
+        |process: Option<&crate::support::Process>| process.is_some_and(|p| p.incomplete() == [cause]);
     let first = daemon.until(target.pid(), cause, is_held).unwrap();
     thread::sleep(Duration::from_secs_f64(HELD));
     let last = daemon.process(target.pid()).unwrap();
     assert_eq!(last.incomplete(), [cause]);
     assert_eq!(last.counts(), blocked(), "what was known stays");
     for reason in ["futex", "poll", "read"] {
-        assert!((last.oldest(reason) - first.oldest(reason)).abs() < 0.001, "{reason}: {first:?} {last:?}");
-        assert!(first.oldest(reason) - before.oldest(reason) < 1.0, "{reason}: {before:?} {first:?}");
+        assert!(
+            (last.oldest(reason) - first.oldest(reason)).abs() < 0.001,
+            "{reason}: {first:?} {last:?}"
+        );
+        assert!(
+            first.oldest(reason) - before.oldest(reason) < 1.0,
+            "{reason}: {before:?} {first:?}"
+        );
     }
     let late = snapshot(target.pid(), &["--observe", "200ms"]);
-    assert_eq!((late.incomplete(), late.counts()), (vec![cause], Counts::new()), "unknown to who came late");
+    assert_eq!(
+        (late.incomplete(), late.counts()),
+        (vec![cause], Counts::new()),
+        "unknown to who came late"
+    );
     release();
-    let goes_on = |process: Option<&crate::support::Process>| process.is_some_and(|p| p.incomplete().is_empty());
+    let goes_on =
+        |process: Option<&crate::support::Process>| process.is_some_and(|p| p.incomplete().is_empty());
     let after = daemon.until(target.pid(), "going on", goes_on).unwrap();
     assert_eq!(after.counts(), blocked());
     for reason in ["futex", "poll", "read"] {
         let aged = after.oldest(reason) - last.oldest(reason);
-        assert!((0.0..HELD / 2.0).contains(&aged), "{reason} aged by {aged} s while it was held: {after:?}");
+        assert!(
+            (0.0..HELD / 2.0).contains(&aged),
+            "{reason} aged by {aged} s while it was held: {after:?}"
+        );
     }
 }
 
 #[test]
 fn sigstop_and_sigcont() {
     let target = start("sigstop", Program::CBlockers, &SCENARIOS).unwrap();
-    hold(&target, "stopped", || target.signal(libc::SIGSTOP).unwrap(), || target.signal(libc::SIGCONT).unwrap());
+    hold(
+        &target,
+        "stopped",
+        || target.signal(libc::SIGSTOP).unwrap(),
+        || target.signal(libc::SIGCONT).unwrap(),
+    );
 }
 
 /// A cgroup of the test's own in a freezer hierarchy, gone when dropped.
@@ -96,7 +120,9 @@ fn the_freezer_of_cgroup_v1() {
 fn the_freezer_of_cgroup_v2() {
     let name = "stops::the_freezer_of_cgroup_v2";
     let roots = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
-    let root = roots.into_iter().find(|root| fs::metadata(format!("{root}/cgroup.procs")).is_ok());
+    let root = roots
+        .into_iter()
+        .find(|root| fs::metadata(format!("{root}/cgroup.procs")).is_ok());
     let is_v2 = |root: &&str| fs::metadata(format!("{root}/cgroup.controllers")).is_ok();
     let Some(cgroup) = root.filter(is_v2).and_then(|root| Cgroup::create(root).ok()) else {
         return skip(name, "no cgroup v2 hierarchy is mounted, or it is read-only");

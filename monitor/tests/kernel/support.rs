@@ -24,7 +24,9 @@ pub type Counts = BTreeMap<(String, String), u64>;
 pub fn counts(expected: &[(&str, &str, u64)]) -> Counts {
     let mut counts = Counts::new();
     for (reason, class, count) in expected.iter().filter(|(.., count)| *count > 0) {
-        *counts.entry(((*reason).to_owned(), (*class).to_owned())).or_default() += count;
+        *counts
+            .entry(((*reason).to_owned(), (*class).to_owned()))
+            .or_default() += count;
     }
     counts
 }
@@ -34,10 +36,18 @@ pub fn expected(program: Program, scenarios: &[&str]) -> Counts {
     let mut counts = Counts::new();
     for text in scenarios {
         let (name, count) = text.split_once('=').unwrap();
-        let scenario = program.scenarios().into_iter().find(|scenario| scenario.name == name).unwrap();
+        let scenario = program
+            .scenarios()
+            .into_iter()
+            .find(|scenario| scenario.name == name)
+            .unwrap();
         let blocked = scenario.blocked(count.parse().unwrap()) as u64;
         if let (Expect::Blocked { reason, class }, 1..) = (scenario.expect, blocked) {
-            let class = if class == Class::External { "external" } else { "internal" };
+            let class = if class == Class::External {
+                "external"
+            } else {
+                "internal"
+            };
             *counts.entry((reason.to_owned(), class.to_owned())).or_default() += blocked;
         }
     }
@@ -50,6 +60,12 @@ pub fn skip(test: &str, why: &str) {
     assert!(testbed::or_skip(test, nothing).unwrap().is_none());
 }
 
+/// Path of a program's executable, as /proc shows it.
+pub fn exe(program: Program) -> String {
+    let path = program.build().unwrap().get_program().to_owned();
+    std::fs::canonicalize(path).unwrap().to_str().unwrap().to_owned()
+}
+
 /// Starts a program of the testbed. `None` (and the test is skipped) where this machine cannot run it.
 pub fn start(test: &str, program: Program, scenarios: &[&str]) -> Option<Target> {
     testbed::or_skip(test, Target::start(program, scenarios)).unwrap_or_else(|error| panic!("{error:#}"))
@@ -60,9 +76,15 @@ pub struct Script(Child);
 
 impl Script {
     pub fn start(mut command: Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         assert_eq!(line, "ready\n");
         Self(child)
     }
@@ -81,7 +103,11 @@ impl Drop for Script {
 
 /// `taskleak` with these arguments, to its end.
 pub fn taskleak(args: &[&str]) -> Output {
-    Command::new(TASKLEAK).args(args).env_remove("TASKLEAK_LOG").output().unwrap()
+    Command::new(TASKLEAK)
+        .args(args)
+        .env_remove("TASKLEAK_LOG")
+        .output()
+        .unwrap()
 }
 
 pub fn stderr(output: &Output) -> String {
@@ -123,8 +149,14 @@ impl Process {
     pub fn counts(&self) -> Counts {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let one = |group: &Value| {
-            assert_eq!((&group["kind"], &group["verdict"]), (&"thread".into(), &"unknown".into()));
-            ((text(&group["reason"]), text(&group["wait_class"])), group["count"].as_u64().unwrap())
+            assert_eq!(
+                (&group["kind"], &group["verdict"]),
+                (&"thread".into(), &"unknown".into())
+            );
+            (
+                (text(&group["reason"]), text(&group["wait_class"])),
+                group["count"].as_u64().unwrap(),
+            )
         };
         self.groups().iter().map(one).collect()
     }
@@ -134,14 +166,22 @@ impl Process {
     }
 
     pub fn incomplete(&self) -> Vec<&str> {
-        self.value["incomplete"].as_array().unwrap().iter().map(|cause| cause.as_str().unwrap()).collect()
+        self.value["incomplete"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|cause| cause.as_str().unwrap())
+            .collect()
     }
 
     /// (reason, class) → Unix times at which the oldest and the youngest wait of the group began, s.
     pub fn beginnings(&self) -> BTreeMap<String, (f64, f64)> {
         let began = |age: &Value| self.taken_at - age.as_f64().unwrap();
         let one = |group: &Value| {
-            let times = (began(&group["oldest_blocked_seconds"]), began(&group["blocked_seconds_min"]));
+            let times = (
+                began(&group["oldest_blocked_seconds"]),
+                began(&group["blocked_seconds_min"]),
+            );
             (group["reason"].as_str().unwrap().to_owned(), times)
         };
         self.groups().iter().map(one).collect()
@@ -149,13 +189,18 @@ impl Process {
 
     /// Age of the oldest wait of all, s; 0 without one.
     pub fn oldest_of_all(&self) -> f64 {
-        self.groups().iter().filter_map(|group| group["oldest_blocked_seconds"].as_f64()).fold(0.0, f64::max)
+        self.groups()
+            .iter()
+            .filter_map(|group| group["oldest_blocked_seconds"].as_f64())
+            .fold(0.0, f64::max)
     }
 
     /// Age of the oldest wait of a reason, s.
     pub fn oldest(&self, reason: &str) -> f64 {
         let group = self.groups().iter().find(|group| group["reason"] == reason);
-        group.unwrap_or_else(|| panic!("no {reason} in {:?}", self.value))["oldest_blocked_seconds"].as_f64().unwrap()
+        group.unwrap_or_else(|| panic!("no {reason} in {:?}", self.value))["oldest_blocked_seconds"]
+            .as_f64()
+            .unwrap()
     }
 }
 
@@ -170,19 +215,28 @@ impl Daemon {
     /// Starts it on a free port and waits until it is ready.
     pub fn start(args: &[&str]) -> Self {
         let mut command = Command::new(TASKLEAK);
-        command.args(["run", "--listen", "127.0.0.1:0", "--log", "info"]).args(args);
+        command
+            .args(["run", "--listen", "127.0.0.1:0", "--log", "info"])
+            .args(args);
         Self::start_with(command)
     }
 
     /// The same with a command of one's own; it must log at `info`.
     pub fn start_with(mut command: Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).stdin(Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (send, log) = mpsc::channel();
         thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
         let mut seen = Vec::new();
         let address = loop {
-            let line = log.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("not ready: {seen:#?}"));
+            let line = log
+                .recv_timeout(PATIENCE)
+                .unwrap_or_else(|_| panic!("not ready: {seen:#?}"));
             if let Some((_, rest)) = line.split_once("http://") {
                 break rest.split('/').next().unwrap().parse().unwrap();
             }
@@ -213,7 +267,10 @@ impl Daemon {
 
     /// (status, head, body)
     pub fn get(&self, path: &str) -> (u16, String, String) {
-        self.request(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address))
+        self.request(&format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.address
+        ))
     }
 
     pub fn request(&self, request: &str) -> (u16, String, String) {
@@ -223,7 +280,11 @@ impl Daemon {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_owned(), body.to_owned())
+        (
+            head.split(' ').nth(1).unwrap().parse().unwrap(),
+            head.to_owned(),
+            body.to_owned(),
+        )
     }
 
     /// What it says of a process now; `None` when that is not watched.
@@ -234,7 +295,12 @@ impl Daemon {
     }
 
     /// Waits until what it says of the process satisfies the condition.
-    pub fn until(&self, pid: u32, what: &str, condition: impl Fn(Option<&Process>) -> bool) -> Option<Process> {
+    pub fn until(
+        &self,
+        pid: u32,
+        what: &str,
+        condition: impl Fn(Option<&Process>) -> bool,
+    ) -> Option<Process> {
         let begun = Instant::now();
         loop {
             let process = self.process(pid);
@@ -249,13 +315,21 @@ impl Daemon {
     /// Waits until it counts exactly this of the process.
     pub fn until_counts(&self, pid: u32, expected: &Counts) -> Process {
         let what = format!("{expected:?}");
-        self.until(pid, &what, |process| process.is_some_and(|process| process.counts() == *expected)).unwrap()
+        self.until(pid, &what, |process| {
+            process.is_some_and(|process| process.counts() == *expected)
+        })
+        .unwrap()
     }
 
     /// The value of one sample whose line starts so, of `/metrics`.
     pub fn sample(&self, start: &str) -> Option<f64> {
         let (_, _, text) = self.get("/metrics");
-        text.lines().find(|line| line.starts_with(start))?.rsplit(' ').next()?.parse().ok()
+        text.lines()
+            .find(|line| line.starts_with(start))?
+            .rsplit(' ')
+            .next()?
+            .parse()
+            .ok()
     }
 }
 
