@@ -1,0 +1,122 @@
+//! What is rendered of a fixed snapshot, byte for byte: metrics, text and JSON.
+//!
+//! The files beside this one are the expectation. A change of them is a change of what users have built on:
+//! `UPDATE_GOLDEN=1 cargo test -p taskleak --test golden` writes them anew, to be read before they are committed.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use taskleak::{
+    export::{html, json, prometheus, text},
+    model::{
+        Basis, Cause, Group, GroupKey, Health, Kind, MapHealth, ProbeHealth, Process, ProcessId, ProcessReport,
+        ProgramHealth, Snapshot, Verdict, WaitClass,
+    },
+};
+
+fn group(reason: &'static str, class: WaitClass, ids: &[u64], ages: (u64, u64), named: bool) -> Group {
+    Group {
+        key: GroupKey { kind: Kind::Thread, reason: reason.into(), class, block_site: None, entry: None, spawn_site: None },
+        count: ids.len(),
+        youngest: Duration::from_millis(ages.0),
+        oldest: Duration::from_millis(ages.1),
+        ids: ids.to_vec(),
+        ids_truncated: false,
+        verdict: Verdict::Unknown,
+        basis: Basis::Blocked,
+        named,
+    }
+}
+
+fn process(pid: u32, comm: &str, exe: &str) -> Arc<Process> {
+    Arc::new(Process {
+        id: ProcessId { pid, start_boottime: 1, exec_id: 1 },
+        comm: comm.to_owned(),
+        exe: exe.to_owned(),
+        workload: "api.service".to_owned(),
+        container_id: None,
+    })
+}
+
+/// A process with everything, one whose name wants to break out, and one that is stopped.
+fn snapshot() -> Snapshot {
+    use WaitClass::{External, Internal};
+    let report = |process, threads: usize, groups, incomplete: &[Cause]| ProcessReport {
+        process,
+        threshold: Duration::from_secs(60),
+        tasks: vec![(Kind::Thread, threads)],
+        live: vec![(Kind::Thread, None, threads)],
+        groups,
+        incomplete: incomplete.iter().copied().collect::<BTreeSet<_>>(),
+        futex_waits: Some(12_345),
+    };
+    let api = vec![
+        group("futex", Internal, &[8, 9, 10], (61_000, 512_400), true),
+        group("epoll_wait", External, &[11], (90_000_000, 90_000_000), true),
+        group("flock", Internal, &[12], (60_000, 60_000), false),
+        group("syscall_499", Internal, &[13], (60_000, 70_000), false),
+        group("read", External, &[], (0, 0), true),
+    ];
+    let odd = vec![group("futex", Internal, &[31], (60_500, 60_500), true)];
+    Snapshot {
+        taken_at: UNIX_EPOCH + Duration::from_millis(1_795_000_000_250),
+        observed: Duration::from_millis(3_020),
+        processes: vec![
+            report(process(7, "api", "/app/api"), 20, api, &[]),
+            report(process(30, "a\"b\\c\n<script>\u{1b}[2J", ""), 2, odd, &[Cause::Timeout]),
+            report(process(40, "idle", "/usr/bin/idle"), 1, vec![], &[Cause::Stopped]),
+        ],
+        health: Health {
+            sweep_duration: Duration::from_micros(2_500),
+            swept_at: Duration::from_millis(1_795_000_000_250),
+            probes: vec![
+                ProbeHealth { probe: "sweep", attached: true },
+                ProbeHealth { probe: "sys_enter_futex_wait", attached: false },
+            ],
+            maps: vec![MapHealth { map: "WAITS", entries: 12, capacity: 65_536 }],
+            lost: vec![("futex_waits_full", 3), ("processes_full", 0)],
+            programs: vec![ProgramHealth {
+                program: "sweep".to_owned(),
+                runs: 1_000,
+                run_time: Duration::from_micros(1_200),
+            }],
+        },
+    }
+}
+
+fn check(file: &str, rendered: &str) {
+    let path = format!("{}/tests/golden/{file}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, rendered).unwrap();
+    }
+    assert_eq!(rendered, fs::read_to_string(&path).unwrap(), "{file}");
+}
+
+#[test]
+fn metrics() {
+    check("metrics.txt", &prometheus::render(&snapshot()).unwrap());
+}
+
+#[test]
+fn json() {
+    check("snapshot.json", &(json::render_pretty(&snapshot()).unwrap() + "\n"));
+}
+
+#[test]
+fn text_of_what_waits_for_itself() {
+    check("snapshot.txt", &text::render(&snapshot(), text::Style { all_groups: false }));
+}
+
+#[test]
+fn text_of_everything() {
+    check("snapshot-all.txt", &text::render(&snapshot(), text::Style { all_groups: true }));
+}
+
+#[test]
+fn page() {
+    check("page.html", &html::render(Some(&snapshot())));
+}
