@@ -48,5 +48,11 @@ mod pod {
             unsafe impl aya::Pod for $t {}
         )*};
     }
-    pod!(crate::TaskOffsets, crate::ProcessEntry, crate::FutexWait, crate::TaskRecord, crate::ExecEvent);
+    pod!(
+        crate::TaskOffsets,
+        crate::ProcessEntry,
+        crate::FutexWait,
+        crate::TaskRecord,
+        crate::ExecEvent
+    );
 }

@@ -4,7 +4,7 @@ use crate::{COMM_LEN, FutexWait};
 
 /// One thread as the sweep saw it. Times are in ns.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskRecord {
     /// Ids in the monitor's own PID namespace.
     pub tid: u32,

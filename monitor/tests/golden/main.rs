@@ -13,14 +13,21 @@ use std::{
 use taskleak::{
     export::{html, json, prometheus, text},
     model::{
-        Basis, Cause, Group, GroupKey, Health, Kind, MapHealth, ProbeHealth, Process, ProcessId, ProcessReport,
-        ProgramHealth, Snapshot, Verdict, WaitClass,
+        Basis, Cause, Group, GroupKey, Health, Kind, MapHealth, ProbeHealth, Process, ProcessId,
+        ProcessReport, ProgramHealth, Snapshot, Verdict, WaitClass,
     },
 };
 
 fn group(reason: &'static str, class: WaitClass, ids: &[u64], ages: (u64, u64), named: bool) -> Group {
     Group {
-        key: GroupKey { kind: Kind::Thread, reason: reason.into(), class, block_site: None, entry: None, spawn_site: None },
+        key: GroupKey {
+            kind: Kind::Thread,
+            reason: reason.into(),
+            class,
+            block_site: None,
+            entry: None,
+            spawn_site: None,
+        },
         count: ids.len(),
         youngest: Duration::from_millis(ages.0),
         oldest: Duration::from_millis(ages.1),
@@ -34,7 +41,11 @@ fn group(reason: &'static str, class: WaitClass, ids: &[u64], ages: (u64, u64), 
 
 fn process(pid: u32, comm: &str, exe: &str) -> Arc<Process> {
     Arc::new(Process {
-        id: ProcessId { pid, start_boottime: 1, exec_id: 1 },
+        id: ProcessId {
+            pid,
+            start_boottime: 1,
+            exec_id: 1,
+        },
         comm: comm.to_owned(),
         exe: exe.to_owned(),
         workload: "api.service".to_owned(),
@@ -67,17 +78,32 @@ fn snapshot() -> Snapshot {
         observed: Duration::from_millis(3_020),
         processes: vec![
             report(process(7, "api", "/app/api"), 20, api, &[]),
-            report(process(30, "a\"b\\c\n<script>\u{1b}[2J", ""), 2, odd, &[Cause::Timeout]),
+            report(
+                process(30, "a\"b\\c\n<script>\u{1b}[2J", ""),
+                2,
+                odd,
+                &[Cause::Timeout],
+            ),
             report(process(40, "idle", "/usr/bin/idle"), 1, vec![], &[Cause::Stopped]),
         ],
         health: Health {
             sweep_duration: Duration::from_micros(2_500),
             swept_at: Duration::from_millis(1_795_000_000_250),
             probes: vec![
-                ProbeHealth { probe: "sweep", attached: true },
-                ProbeHealth { probe: "sys_enter_futex_wait", attached: false },
+                ProbeHealth {
+                    probe: "sweep",
+                    attached: true,
+                },
+                ProbeHealth {
+                    probe: "sys_enter_futex_wait",
+                    attached: false,
+                },
             ],
-            maps: vec![MapHealth { map: "WAITS", entries: 12, capacity: 65_536 }],
+            maps: vec![MapHealth {
+                map: "WAITS",
+                entries: 12,
+                capacity: 65_536,
+            }],
             lost: vec![("futex_waits_full", 3), ("processes_full", 0)],
             programs: vec![ProgramHealth {
                 program: "sweep".to_owned(),
@@ -103,17 +129,26 @@ fn metrics() {
 
 #[test]
 fn json() {
-    check("snapshot.json", &(json::render_pretty(&snapshot()).unwrap() + "\n"));
+    check(
+        "snapshot.json",
+        &(json::render_pretty(&snapshot()).unwrap() + "\n"),
+    );
 }
 
 #[test]
 fn text_of_what_waits_for_itself() {
-    check("snapshot.txt", &text::render(&snapshot(), text::Style { all_groups: false }));
+    check(
+        "snapshot.txt",
+        &text::render(&snapshot(), text::Style { all_groups: false }),
+    );
 }
 
 #[test]
 fn text_of_everything() {
-    check("snapshot-all.txt", &text::render(&snapshot(), text::Style { all_groups: true }));
+    check(
+        "snapshot-all.txt",
+        &text::render(&snapshot(), text::Style { all_groups: true }),
+    );
 }
 
 #[test]

@@ -260,3 +260,6 @@ fn left_cpu(record: &TaskRecord, clock_offset: i64) -> Option<u64> {
 
 /// ns by which the two clocks' distance may be misjudged in one sweep.
 const CLOCK_SLACK: u64 = 10_000_000;
+
+#[cfg(test)]
+mod tests;
