@@ -24,6 +24,8 @@ fn main() -> Result<()> {
     };
     // SAFETY: the only thread of a build script.
     unsafe {
+        // aya-build turns each line of cargo's into a warning of this package.
+        env::set_var("CARGO_TERM_QUIET", "true");
         if value("bootstrap") == "1" {
             env::set_var("RUSTC_BOOTSTRAP", "1");
         }

@@ -63,12 +63,24 @@ impl Request {
     fn new(call: FutexCall, address: u64, op: u32, val: u32, timeout: u64) -> Option<Self> {
         let cmd = op & CMD_MASK;
         let waits = call as u32 != FutexCall::Futex as u32 || (cmd < 32 && WAITING >> cmd & 1 == 1);
-        waits.then_some(Self { address, op, val, call, timed: timeout != 0 })
+        waits.then_some(Self {
+            address,
+            op,
+            val,
+            call,
+            timed: timeout != 0,
+        })
     }
 
     #[inline(always)]
     pub fn begun_at(self, start: u64) -> FutexWait {
-        let Self { address, op, val, call, timed } = self;
+        let Self {
+            address,
+            op,
+            val,
+            call,
+            timed,
+        } = self;
         FutexWait {
             start,
             paused: 0,
@@ -98,24 +110,59 @@ pub fn futex_enter(ctx: TracePointContext) -> u32 {
     let cmd = op & CMD_MASK;
     if cmd < 32 && WAITING >> cmd & 1 == 1 {
         let (address, val, timeout) = (argument(&ctx, 0), argument(&ctx, 2) as u32, argument(&ctx, 3));
-        enter(&ctx, Request { address, op, val, call: FutexCall::Futex, timed: timeout != 0 });
+        enter(
+            &ctx,
+            Request {
+                address,
+                op,
+                val,
+                call: FutexCall::Futex,
+                timed: timeout != 0,
+            },
+        );
     }
     0
 }
 
 #[tracepoint]
 pub fn futex_waitv_enter(ctx: TracePointContext) -> u32 {
-    let (address, count, flags) = (argument(&ctx, 0), argument(&ctx, 1) as u32, argument(&ctx, 2) as u32);
+    let (address, count, flags) = (
+        argument(&ctx, 0),
+        argument(&ctx, 1) as u32,
+        argument(&ctx, 2) as u32,
+    );
     let timed = argument(&ctx, 3) != 0;
-    enter(&ctx, Request { address, op: flags, val: count, call: FutexCall::Waitv, timed });
+    enter(
+        &ctx,
+        Request {
+            address,
+            op: flags,
+            val: count,
+            call: FutexCall::Waitv,
+            timed,
+        },
+    );
     0
 }
 
 #[tracepoint]
 pub fn futex_wait_enter(ctx: TracePointContext) -> u32 {
-    let (address, val, flags) = (argument(&ctx, 0), argument(&ctx, 1) as u32, argument(&ctx, 3) as u32);
+    let (address, val, flags) = (
+        argument(&ctx, 0),
+        argument(&ctx, 1) as u32,
+        argument(&ctx, 3) as u32,
+    );
     let timed = argument(&ctx, 4) != 0;
-    enter(&ctx, Request { address, op: flags, val, call: FutexCall::Wait2, timed });
+    enter(
+        &ctx,
+        Request {
+            address,
+            op: flags,
+            val,
+            call: FutexCall::Wait2,
+            timed,
+        },
+    );
     0
 }
 

@@ -1,9 +1,7 @@
 //! Life of threads and processes: `task:task_newtask`, `sched:sched_process_exec`, `sched:sched_process_exit`
 //! as BTF tracepoints (5.5 on), which need no tracefs.
 
-use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
-};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::warn;
 use monitor_common::{Counter, ExecEvent, Filter, ProcessEntry, selected};
 
@@ -29,7 +27,10 @@ pub fn new_task(ctx: BtfTracePointContext) -> i32 {
     let inherits = unsafe { PROCESSES.get(parent) }.is_some_and(|e| e.selected == selected::WITH_FORKS);
     if inherits {
         let child: u32 = Kernel::new(task).read(offset!(tgid));
-        let entry = ProcessEntry { selected: selected::WITH_FORKS, ..ProcessEntry::default() };
+        let entry = ProcessEntry {
+            selected: selected::WITH_FORKS,
+            ..ProcessEntry::default()
+        };
         if put_process(child, &entry).is_err() {
             warn!(&ctx, "no room for host process {}", child);
         }
@@ -49,7 +50,11 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     // A process that was selected stays so until user space has looked at what it is now.
     // SAFETY: one word, read in place.
     let selected = unsafe { PROCESSES.get(host_tgid) }.map_or(selected::NO, |entry| entry.selected);
-    let entry = ProcessEntry { selected, exec_comm: task.read(offset!(comm)), ..ProcessEntry::default() };
+    let entry = ProcessEntry {
+        selected,
+        exec_comm: task.read(offset!(comm)),
+        ..ProcessEntry::default()
+    };
     if put_process(host_tgid, &entry).is_err() {
         warn!(&ctx, "no room for host process {}", host_tgid);
     }
@@ -58,7 +63,9 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     // With `Filter::All` there is nothing to decide; a process of another PID namespace is not ours to see.
     if FILTER.load() == Filter::Selected as u32
         && tgid != 0
-        && EVENTS.output::<ExecEvent>(ExecEvent { tgid, host_tgid }, 0).is_err()
+        && EVENTS
+            .output::<ExecEvent>(ExecEvent { tgid, host_tgid }, 0)
+            .is_err()
     {
         count(Counter::EventsFull);
     }
@@ -71,7 +78,10 @@ pub fn task_exit(ctx: BtfTracePointContext) -> i32 {
     let id = bpf_get_current_pid_tgid();
     let (tgid, tid) = ((id >> 32) as u32, id as u32);
     let task: *const u8 = ctx.arg(0);
-    let is_last = Kernel::new(task).follow(offset!(signal)).read::<u32>(offset!(signal_live)) == 0;
+    let is_last = Kernel::new(task)
+        .follow(offset!(signal))
+        .read::<u32>(offset!(signal_live))
+        == 0;
     // SAFETY: the entry is this thread's own.
     let waits = unsafe { WAITS.get(tid) }.map_or(0, |wait| wait.waits);
     remove_wait(tid);

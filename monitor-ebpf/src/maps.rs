@@ -8,7 +8,7 @@ use aya_ebpf::{
     macros::map,
     maps::{HashMap, PerCpuArray, RingBuf},
 };
-use monitor_common::{Filter, FutexWait, Counter, ProcessEntry, TaskRecord};
+use monitor_common::{Counter, Filter, FutexWait, ProcessEntry, TaskRecord};
 
 /// `-EEXIST`.
 const EEXIST: i32 = -17;
@@ -50,7 +50,10 @@ pub struct Own {
 unsafe impl Sync for Own {}
 
 #[unsafe(no_mangle)]
-pub static OWN: Own = Own { host_tgid: UnsafeCell::new(0), pid_level: UnsafeCell::new(0) };
+pub static OWN: Own = Own {
+    host_tgid: UnsafeCell::new(0),
+    pid_level: UnsafeCell::new(0),
+};
 
 impl Own {
     #[inline(always)]

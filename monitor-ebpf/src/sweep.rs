@@ -10,7 +10,9 @@ use aya_ebpf::{
         generated::{bpf_seq_write, bpf_task_pt_regs},
     },
 };
-use monitor_common::{Counter, Filter, FutexWait, TaskRecord, record_flags, selected, task_flags, task_state};
+use monitor_common::{
+    Counter, Filter, FutexWait, TaskRecord, record_flags, selected, task_flags, task_state,
+};
 
 use crate::{
     futex::Request,
@@ -96,9 +98,7 @@ pub fn sweep(ctx: *mut IterTask) -> i32 {
         futex(record);
     }
     // SAFETY: the record is initialised map memory of the size given.
-    let written = unsafe {
-        bpf_seq_write(seq, (&raw const *record).cast(), size_of::<TaskRecord>() as u32)
-    };
+    let written = unsafe { bpf_seq_write(seq, (&raw const *record).cast(), size_of::<TaskRecord>() as u32) };
     // A full buffer is not a loss: the kernel shows this task again in the next read (bpf_seq_read).
     let _ = written;
     0

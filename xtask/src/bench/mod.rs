@@ -1,0 +1,59 @@
+//! `cargo xtask bench`: measures taskleak beside its peers, in one run, on this machine.
+
+mod footprint;
+mod futex;
+mod futexctn;
+mod load;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use crate::setup;
+
+#[derive(Args)]
+pub struct Options {
+    /// Runs only this one; may be given several times
+    #[arg(long, value_enum, value_name = "BENCH")]
+    only: Vec<Bench>,
+}
+
+/// The benches, in the order in which they run.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Bench {
+    /// That the peer, libbpf-tools' futexctn, runs here and sees the load
+    Peer,
+    /// What a futex wait costs in the eBPF programs, beside futexctn's
+    FutexCost,
+    /// Throughput of a futex ping-pong that is watched by nobody, by us, and by futexctn
+    Throughput,
+    /// CPU and memory of `run` over 10,000 threads, and the time of a sweep
+    Footprint,
+}
+
+impl Bench {
+    fn run(self) -> Result<()> {
+        match self {
+            Self::Peer => futexctn::check(),
+            Self::FutexCost => futex::cost(),
+            Self::Throughput => futex::throughput(),
+            Self::Footprint => footprint::footprint(),
+        }
+    }
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    setup::for_build(false)?;
+    setup::for_programs()?;
+    for bench in Bench::value_variants() {
+        if options.only.is_empty() || options.only.contains(bench) {
+            bench.run()?;
+        }
+    }
+    Ok(())
+}
+
+/// The middle one of an odd number of values.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

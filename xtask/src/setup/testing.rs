@@ -1,0 +1,141 @@
+//! What the tests need beside what taskleak needs: compilers and runtimes for their programs, and Prometheus.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::{Outcome, debian, did};
+use crate::workspace::{self, find_in_path};
+
+/// Packages that do the same, of which one is enough; the first that is offered is installed.
+type Alternatives = &'static [&'static str];
+
+const COMPILER: [Alternatives; 2] = [&["gcc"], &["libc6-dev"]];
+const PACKAGES: [Alternatives; 8] = [
+    &["gcc"],
+    &["g++"],
+    &["gcc-multilib"],
+    &["libc6-dev"],
+    &[
+        "openjdk-17-jdk-headless",
+        "openjdk-21-jdk-headless",
+        "openjdk-25-jdk-headless",
+    ],
+    &["python3"],
+    &["util-linux"],
+    &["procps"],
+];
+
+/// Debian 12's Prometheus asks for nothing but a libc that every supported release has.
+const PROMETHEUS_SUITE: &str = "bookworm";
+/// Its programs, below [`workspace::tools`].
+pub const PROMETHEUS: &str = "prometheus/usr/bin";
+
+/// Brings what is missing. Where that is not possible the tests that need it say so themselves.
+pub fn ensure() -> Result<[Outcome; 2]> {
+    Ok([packages(&PACKAGES)?, prometheus()])
+}
+
+/// Brings a C compiler where there is none.
+pub fn ensure_gcc() -> Result<Outcome> {
+    match find_in_path("gcc") {
+        Some(gcc) => Ok(Outcome::InPlace(format!("{}", gcc.display()))),
+        None => packages(&COMPILER),
+    }
+}
+
+fn packages(wanted: &[Alternatives]) -> Result<Outcome> {
+    let all = wanted.concat();
+    let firsts = |sets: &[Alternatives]| sets.iter().map(|set| set[0]).collect::<Vec<_>>().join(" ");
+    if !debian::has_apt() {
+        return Ok(Outcome::Warning(format!(
+            "no apt-get here: nothing was looked for of {} (Debian's names). What misses one of them says so",
+            firsts(wanted)
+        )));
+    }
+    let installed = debian::installed(&all)?;
+    let missing = without(wanted, |package| installed.contains(package));
+    if missing.is_empty() {
+        return Ok(Outcome::InPlace(firsts(wanted)));
+    }
+    if !workspace::is_root() {
+        return Ok(Outcome::Warning(format!(
+            "only root can do this: apt-get install --no-install-recommends {}; tests that miss one of them \
+             report SKIPPED",
+            firsts(&missing)
+        )));
+    }
+    let stale = debian::update();
+    let unavailable = debian::unavailable(&all)?;
+    let is_offered = |package: &str| !unavailable.contains(&package);
+    let lacking = without(&missing, is_offered);
+    let chosen = missing
+        .iter()
+        .filter_map(|set| set.iter().copied().find(|package| is_offered(package)));
+    let chosen = chosen.collect::<Vec<_>>();
+    if !chosen.is_empty() {
+        let result = debian::install(&chosen).map_err(|error| match &stale {
+            Some(stale) => error.context(format!("the package lists may be old: {stale:#}")),
+            None => error,
+        });
+        let took = result?;
+        did(format!("installed {} in {} s", chosen.join(" "), took.as_secs()));
+    }
+    if lacking.is_empty() {
+        return Ok(Outcome::InPlace(firsts(wanted)));
+    }
+    Ok(Outcome::Warning(format!(
+        "{} offers no {}: tests that need it report SKIPPED{}",
+        debian::release(),
+        firsts(&lacking),
+        stale.map_or_else(String::new, |error| format!(
+            "; its package lists may be old: {error:#}"
+        ))
+    )))
+}
+
+/// The sets of which no package fits.
+fn without(sets: &[Alternatives], fits: impl Fn(&str) -> bool) -> Vec<Alternatives> {
+    sets.iter()
+        .copied()
+        .filter(|set| !set.iter().any(|package| fits(package)))
+        .collect()
+}
+
+/// Prometheus and promtool, unpacked for this workspace alone: installed, the package would bring a service
+/// that starts, now or at the next boot.
+fn prometheus() -> Outcome {
+    let is_there = |dir: &PathBuf| ["prometheus", "promtool"].iter().all(|it| dir.join(it).is_file());
+    let installed = find_in_path("prometheus").and_then(|file| Some(file.parent()?.to_path_buf()));
+    let ours = workspace::tools().join(PROMETHEUS);
+    if let Some(dir) = installed.filter(is_there).or(Some(ours.clone()).filter(is_there)) {
+        return Outcome::InPlace(format!("prometheus and promtool in {}", dir.display()));
+    }
+    let folder = workspace::tools().join("prometheus");
+    match debian::extract(PROMETHEUS_SUITE, &["prometheus"], &folder) {
+        Ok(took) => Outcome::Did(format!(
+            "unpacked prometheus into {} in {} s",
+            ours.display(),
+            took.as_secs()
+        )),
+        Err(error) => Outcome::Warning(format!(
+            "no prometheus: the tests that need it report SKIPPED. {error:#}"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_several_alternatives_is_enough() {
+        let sets: [Alternatives; 2] = [&["gcc"], &["jdk-17", "jdk-21"]];
+        assert_eq!(
+            without(&sets, |package| package == "jdk-21"),
+            [["gcc"].as_slice()]
+        );
+        assert!(without(&sets, |_| true).is_empty());
+        assert_eq!(without(&sets, |_| false), sets);
+    }
+}
