@@ -4,7 +4,7 @@
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
-    /// `WAITS` was full: the thread is watched by the sweep alone.
+    /// `WAITS` was full when a thread was born or met by a sweep: it is watched by the sweep alone.
     WaitsFull = 0,
     /// `PROCESSES` was full.
     ProcessesFull = 1,

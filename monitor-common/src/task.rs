@@ -37,6 +37,8 @@ pub struct TaskRecord {
     pub last_run: u64,
     /// CLOCK_MONOTONIC when this record was made.
     pub sampled_at: u64,
+    /// The tick (`jiffies_64`) at that moment; [`FutexWait`]'s times are in ticks.
+    pub sampled_tick: u64,
     /// By the scheduler's clock: when the sweeping thread itself last came onto a CPU. The smallest
     /// `sampled_at − reader_arrival` of a sweep is the distance between the two clocks, to within a switch.
     pub reader_arrival: u64,

@@ -1,15 +1,15 @@
 //! What the futex probes keep of a thread.
 
-/// A thread's last futex wait. The probes write it in place; whether it still lasts is for the sweep to say
+/// A thread's last futex wait; all zero before its first. The probes write it in place; whether it still lasts is for the sweep to say
 /// (the thread sleeps in a futex call with the same address).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FutexWait {
-    /// CLOCK_MONOTONIC ns when the wait began; 0: before the probes came.
+    /// Tick (`jiffies_64`) at which the wait began; 0: before the probes came.
     pub start: u64,
-    /// ns of this wait spent outside the call because a signal or a stop interrupted it.
+    /// Ticks of this wait spent outside the call because a signal or a stop interrupted it.
     pub paused: u64,
-    /// CLOCK_MONOTONIC ns when the call ended with a restart code and has not begun anew yet, else 0.
+    /// Tick at which the call ended with a restart code and has not begun anew yet, else 0.
     pub interrupted_at: u64,
     /// Address waited on (of the waiters' array for `futex_waitv`).
     pub address: u64,

@@ -1,21 +1,21 @@
 //! Futex probes: `syscalls:sys_enter_*` and `sys_exit_*` of `futex`, `futex_waitv` (5.16) and `futex_wait`
 //! (6.7).
 //!
-//! A wait costs one lookup and a few stores on the way in, and one comparison on the way out: nothing needs to
-//! be said when a wait ends, because the sweep sees for itself who still sleeps and where. Only a wait that
-//! ends with a restart code (a signal or a stop interrupted it, and the kernel will make the call again) is
-//! noted, so that the repeated call keeps its start.
+//! A wait costs one lookup and a few stores on the way in, and one comparison on the way out. The lookup is the
+//! filter as well: only threads of watched processes have an entry, made when the thread is born
+//! ([`crate::life`]) or first met by the sweep. Nothing needs to be said when a wait ends, because the sweep sees
+//! for itself who still sleeps and where. Only a wait that ends with a restart code (a signal or a stop
+//! interrupted it, and the kernel will make the call again) is noted, so that the repeated call keeps its start.
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_jiffies64},
     macros::tracepoint,
     programs::TracePointContext,
 };
-use aya_log_ebpf::warn;
-use monitor_common::{Filter, FutexCall, FutexWait, selected};
+use monitor_common::{FutexCall, FutexWait};
 
-use crate::maps::{FILTER, OWN, PROCESSES, WAITS, add_wait};
+use crate::maps::WAITS;
 
 /// Offsets in the records of `syscalls:sys_enter_*`: the arguments follow the common header and the number,
 /// 8 bytes each (kernel/trace/trace_syscalls.c).
@@ -86,7 +86,7 @@ impl Request {
             paused: 0,
             interrupted_at: 0,
             address,
-            waits: u64::from(start != 0),
+            waits: 0,
             op,
             val,
             call: call as u32,
@@ -110,16 +110,13 @@ pub fn futex_enter(ctx: TracePointContext) -> u32 {
     let cmd = op & CMD_MASK;
     if cmd < 32 && WAITING >> cmd & 1 == 1 {
         let (address, val, timeout) = (argument(&ctx, 0), argument(&ctx, 2) as u32, argument(&ctx, 3));
-        enter(
-            &ctx,
-            Request {
-                address,
-                op,
-                val,
-                call: FutexCall::Futex,
-                timed: timeout != 0,
-            },
-        );
+        enter(Request {
+            address,
+            op,
+            val,
+            call: FutexCall::Futex,
+            timed: timeout != 0,
+        });
     }
     0
 }
@@ -132,16 +129,13 @@ pub fn futex_waitv_enter(ctx: TracePointContext) -> u32 {
         argument(&ctx, 2) as u32,
     );
     let timed = argument(&ctx, 3) != 0;
-    enter(
-        &ctx,
-        Request {
-            address,
-            op: flags,
-            val: count,
-            call: FutexCall::Waitv,
-            timed,
-        },
-    );
+    enter(Request {
+        address,
+        op: flags,
+        val: count,
+        call: FutexCall::Waitv,
+        timed,
+    });
     0
 }
 
@@ -153,16 +147,13 @@ pub fn futex_wait_enter(ctx: TracePointContext) -> u32 {
         argument(&ctx, 3) as u32,
     );
     let timed = argument(&ctx, 4) != 0;
-    enter(
-        &ctx,
-        Request {
-            address,
-            op: flags,
-            val,
-            call: FutexCall::Wait2,
-            timed,
-        },
-    );
+    enter(Request {
+        address,
+        op: flags,
+        val,
+        call: FutexCall::Wait2,
+        timed,
+    });
     0
 }
 
@@ -184,22 +175,14 @@ fn argument(ctx: &TracePointContext, index: usize) -> u64 {
 }
 
 #[inline(always)]
-fn enter(ctx: &TracePointContext, request: Request) {
-    let id = bpf_get_current_pid_tgid();
-    let (tgid, tid) = ((id >> 32) as u32, id as u32);
-    if !passes(tgid) {
-        return;
-    }
-    let Some(wait) = WAITS.get_ptr_mut(tid) else {
-        first_wait(ctx, tid, request);
+fn enter(request: Request) {
+    let Some(wait) = WAITS.get_ptr_mut(bpf_get_current_pid_tgid() as u32) else {
         return;
     };
     // SAFETY: the entry is this thread's own; the sweep only reads it, and it goes when the thread ends.
     let wait = unsafe { &mut *wait };
     if wait.interrupted_at != 0 {
-        // SAFETY: a helper without arguments.
-        let now = unsafe { bpf_ktime_get_ns() };
-        let gap = now.wrapping_sub(wait.interrupted_at);
+        let gap = ticks().wrapping_sub(wait.interrupted_at);
         wait.interrupted_at = 0;
         if request.repeats(wait) {
             wait.paused += gap;
@@ -207,35 +190,22 @@ fn enter(ctx: &TracePointContext, request: Request) {
         }
     }
     let waits = wait.waits + 1;
-    // SAFETY: a helper without arguments.
-    *wait = request.begun_at(unsafe { bpf_ktime_get_ns() });
+    *wait = request.begun_at(ticks());
     wait.waits = waits;
 }
 
 #[inline(never)]
-fn first_wait(ctx: &TracePointContext, tid: u32, request: Request) {
-    // SAFETY: a helper without arguments.
-    let wait = request.begun_at(unsafe { bpf_ktime_get_ns() });
-    if add_wait(tid, &wait).is_err() {
-        warn!(ctx, "no room for a futex wait of host tid {}", tid);
-    }
-}
-
-#[inline(never)]
 fn interrupted() {
-    let tid = bpf_get_current_pid_tgid() as u32;
-    if let Some(wait) = WAITS.get_ptr_mut(tid) {
-        // SAFETY: the entry is this thread's own; a helper without arguments.
-        unsafe { (*wait).interrupted_at = bpf_ktime_get_ns() }
+    if let Some(wait) = WAITS.get_ptr_mut(bpf_get_current_pid_tgid() as u32) {
+        // SAFETY: the entry is this thread's own.
+        unsafe { (*wait).interrupted_at = ticks() }
     }
 }
 
-/// Whether the probes look at this process. Host tgid.
+/// The tick count: waits are judged in seconds, and the exact time would be a third of what a wait costs here.
+/// The verifier turns this helper (5.6) into one load.
 #[inline(always)]
-pub fn passes(tgid: u32) -> bool {
-    if FILTER.load() == Filter::All as u32 {
-        return tgid != OWN.host_tgid();
-    }
-    // SAFETY: one word, read in place.
-    unsafe { PROCESSES.get(tgid) }.is_some_and(|entry| entry.selected != selected::NO)
+pub fn ticks() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_jiffies64() }
 }

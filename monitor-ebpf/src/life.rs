@@ -3,39 +3,54 @@
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::warn;
-use monitor_common::{Counter, ExecEvent, Filter, ProcessEntry, selected};
+use monitor_common::{Counter, ExecEvent, Filter, FutexWait, ProcessEntry, selected};
 
 use crate::{
-    futex::passes,
-    maps::{EVENTS, FILTER, OWN, PROCESSES, WAITS, add, count, put_process, remove_process, remove_wait},
+    maps::{
+        EVENTS, FILTER, FUTEX_PROBES, OWN, PROCESSES, WAITS, add, add_wait, count, is_watched, put_process,
+        remove_process, remove_wait,
+    },
     task::{Kernel, offset},
 };
 
 /// `CLONE_THREAD` of include/uapi/linux/sched.h.
 const CLONE_THREAD: u64 = 0x0001_0000;
 
-/// `task_newtask(task, clone_flags)`, in the creator's context: a fork of a process that is watched with its
-/// forks is watched from its first instruction on.
+/// `task_newtask(task, clone_flags)`, in the creator's context: a thread of a watched process, or a fork of one
+/// that is watched with its forks, is watched from its first instruction on.
 #[btf_tracepoint(function = "task_newtask")]
 pub fn new_task(ctx: BtfTracePointContext) -> i32 {
     let (task, clone_flags): (*const u8, u64) = (ctx.arg(0), ctx.arg(1));
-    if FILTER.load() == Filter::All as u32 || clone_flags & CLONE_THREAD != 0 {
+    let creator = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if !is_watched(creator) {
         return 0;
     }
-    let parent = (bpf_get_current_pid_tgid() >> 32) as u32;
-    // SAFETY: one word, read in place.
-    let inherits = unsafe { PROCESSES.get(parent) }.is_some_and(|e| e.selected == selected::WITH_FORKS);
-    if inherits {
-        let child: u32 = Kernel::new(task).read(offset!(tgid));
+    let task = Kernel::new(task);
+    if clone_flags & CLONE_THREAD == 0 && FILTER.load() == Filter::Selected as u32 {
+        // SAFETY: one word, read in place.
+        let inherits = unsafe { PROCESSES.get(creator) }.is_some_and(|e| e.selected == selected::WITH_FORKS);
         let entry = ProcessEntry {
             selected: selected::WITH_FORKS,
             ..ProcessEntry::default()
         };
+        let child: u32 = task.read(offset!(tgid));
+        if !inherits {
+            return 0;
+        }
         if put_process(child, &entry).is_err() {
             warn!(&ctx, "no room for host process {}", child);
+            return 0;
         }
     }
+    watch_thread(&ctx, task.read(offset!(pid)));
     0
+}
+
+#[inline(always)]
+fn watch_thread(ctx: &BtfTracePointContext, host_tid: u32) {
+    if FUTEX_PROBES.load() != 0 && add_wait(host_tid, &FutexWait::default()).is_err() {
+        warn!(ctx, "no room for the futex waits of host tid {}", host_tid);
+    }
 }
 
 /// `sched_process_exec(task, old_pid, bprm)`: the process is another program from here on. `old_pid` is the
@@ -57,6 +72,9 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     };
     if put_process(host_tgid, &entry).is_err() {
         warn!(&ctx, "no room for host process {}", host_tgid);
+    }
+    if is_watched(host_tgid) {
+        watch_thread(&ctx, host_tgid);
     }
     let level = OWN.pid_level();
     let tgid = task.tid_at(level);
@@ -87,7 +105,7 @@ pub fn task_exit(ctx: BtfTracePointContext) -> i32 {
     remove_wait(tid);
     if is_last {
         remove_process(tgid);
-    } else if waits != 0 && passes(tgid) {
+    } else if waits != 0 {
         add_waits(&ctx, tgid, waits);
     }
     0

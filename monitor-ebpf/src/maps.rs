@@ -8,12 +8,13 @@ use aya_ebpf::{
     macros::map,
     maps::{HashMap, PerCpuArray, RingBuf},
 };
-use monitor_common::{Counter, Filter, FutexWait, ProcessEntry, TaskRecord};
+use monitor_common::{Counter, Filter, FutexWait, ProcessEntry, TaskRecord, selected};
 
 /// `-EEXIST`.
 const EEXIST: i32 = -17;
 
-/// Preallocated: an insert takes a free slot, it allocates nothing. User space sets the size at load.
+/// An entry for each thread of a watched process. Preallocated: an insert takes a free slot, it allocates
+/// nothing. User space sets the size at load.
 #[map]
 pub static WAITS: HashMap<u32, FutexWait> = HashMap::with_max_entries(65_536, 0);
 
@@ -90,7 +91,7 @@ pub fn count(counter: Counter) {
     }
 }
 
-/// Puts a wait in, unless the thread has one already.
+/// Gives a thread an entry, unless it has one already.
 ///
 /// # Errors
 /// When the map is full (counted) or the thread has one.
@@ -110,6 +111,16 @@ pub fn remove_wait(host_tid: u32) {
     if WAITS.remove(host_tid).is_ok() {
         count(Counter::WaitsRemoved);
     }
+}
+
+/// Whether the probes look at this process. Host tgid.
+#[inline(always)]
+pub fn is_watched(host_tgid: u32) -> bool {
+    if FILTER.load() == Filter::All as u32 {
+        return host_tgid != OWN.host_tgid();
+    }
+    // SAFETY: one word, read in place.
+    unsafe { PROCESSES.get(host_tgid) }.is_some_and(|entry| entry.selected != selected::NO)
 }
 
 /// Puts a process in, or over the entry that it has.

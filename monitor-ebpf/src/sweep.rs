@@ -10,13 +10,11 @@ use aya_ebpf::{
         generated::{bpf_seq_write, bpf_task_pt_regs},
     },
 };
-use monitor_common::{
-    Counter, Filter, FutexWait, TaskRecord, record_flags, selected, task_flags, task_state,
-};
+use monitor_common::{Counter, FutexWait, TaskRecord, record_flags, task_flags, task_state};
 
 use crate::{
-    futex::Request,
-    maps::{FILTER, FUTEX_PROBES, OWN, OWN_TGID, PROCESSES, SCRATCH, WAITS, add_wait, count},
+    futex::{Request, ticks},
+    maps::{FUTEX_PROBES, OWN, OWN_TGID, PROCESSES, SCRATCH, WAITS, add_wait, count, is_watched},
     task::{Kernel, offset},
 };
 
@@ -61,10 +59,9 @@ pub fn sweep(ctx: *mut IterTask) -> i32 {
         OWN.remember(host_tgid, level);
         return 0;
     }
-    // SAFETY: the entry is read in place; a removal meanwhile at worst gives another process's flag for one sweep.
+    // SAFETY: read in place; a removal meanwhile at worst gives another process's counts for one sweep.
     let entry = unsafe { PROCESSES.get(host_tgid) };
-    let is_selected =
-        FILTER.load() == Filter::All as u32 || entry.is_some_and(|e| e.selected != selected::NO);
+    let is_selected = is_watched(host_tgid);
     let is_leader = host_tid == host_tgid;
     if !is_selected && !is_leader {
         return 0;
@@ -120,6 +117,7 @@ fn scheduling(record: &mut TaskRecord, task: Kernel, reader: Kernel) {
     record.reader_arrival = reader.read(offset!(last_arrival));
     // SAFETY: a helper without arguments.
     record.sampled_at = unsafe { bpf_ktime_get_ns() };
+    record.sampled_tick = ticks();
 }
 
 /// The user registers that the kernel saved when the thread came in, as the arguments of its system call.
@@ -136,19 +134,19 @@ fn registers(record: &mut TaskRecord, task: *mut task_struct, kernel: Kernel) {
         return;
     };
     record.syscall = regs.orig_rax as i64;
-    (record.ip, record.sp, record.bp) = (regs.rip as u64, regs.rsp as u64, regs.rbp as u64);
+    (record.ip, record.sp, record.bp) = (regs.rip, regs.rsp, regs.rbp);
     record.args = if kernel.read::<u32>(offset!(thread_status)) & TS_COMPAT != 0 {
         record.record_flags |= record_flags::COMPAT;
         // A 32-bit call's number is 32 bits wide too.
         record.syscall = i64::from(regs.orig_rax as i32);
         [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp].map(|register| register as u32 as u64)
     } else {
-        [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9].map(|register| register as u64)
+        [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9]
     };
 }
 
-/// Adds what the futex probes know. A thread that has been waiting since before they came gets an entry now,
-/// with an unknown start, so that a signal that interrupts this wait later does not make it look new.
+/// Adds what the futex probes know. A thread without an entry gets one now: when it waits already, with an
+/// unknown start, so that a signal that interrupts this wait later does not make it look new.
 #[inline(always)]
 fn futex(record: &mut TaskRecord) {
     // SAFETY: read in place while its owner sleeps; a torn copy is caught by the address and switch count.
@@ -158,14 +156,14 @@ fn futex(record: &mut TaskRecord) {
         return;
     }
     let sleeps = record.state & (task_state::INTERRUPTIBLE | task_state::UNINTERRUPTIBLE) != 0;
-    if !sleeps || record.on_cpu != 0 || record.record_flags & record_flags::COMPAT != 0 {
-        return;
+    let is_native = record.record_flags & record_flags::COMPAT == 0;
+    let wait = if sleeps && record.on_cpu == 0 && is_native {
+        Request::of_syscall(record.syscall, &record.args).map(|request| request.begun_at(0))
+    } else {
+        None
     }
-    let Some(wait) = Request::of_syscall(record.syscall, &record.args) else {
-        return;
-    };
-    let wait = wait.begun_at(0);
-    // Not over an entry that the thread itself has just made.
+    .unwrap_or_default();
+    // Not over an entry that was made this very moment, when the thread was born.
     if add_wait(record.host_tid, &wait).is_ok() {
         record.futex = wait;
         record.record_flags |= record_flags::FUTEX_WAIT;

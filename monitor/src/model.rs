@@ -119,6 +119,9 @@ pub enum Cause {
     Timeout,
     /// A restarted wait whose kind is hidden (kptr_restrict); it was taken for one with a timeout.
     Restart,
+    /// The futex probes had no room for one of its threads (`--max-threads`): if signals wake it, its wait looks
+    /// younger than it is.
+    ProbesFull,
     /// Found in this very pass: its threads are read from the next one on.
     New,
 }
@@ -133,6 +136,7 @@ impl Cause {
             Self::Registers => "registers_unreadable",
             Self::Timeout => "timeout_unreadable",
             Self::Restart => "restart_unknown",
+            Self::ProbesFull => "futex_waits_full",
             Self::New => "not_read_yet",
         }
     }

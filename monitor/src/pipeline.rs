@@ -25,6 +25,9 @@ use crate::{
     target::{Selector, Targets},
 };
 
+/// How long programs that start may gather before their threads are swept.
+const SETTLE: Duration = Duration::from_millis(250);
+
 /// What a [`Monitor`] is to do.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -167,40 +170,70 @@ impl Monitor {
     /// programs as they start.
     ///
     /// # Errors
-    /// When poll fails.
+    /// When poll fails, or a sweep over a new program's threads.
     pub fn wait(&mut self, timeout: Duration, stop: Option<BorrowedFd<'_>>) -> io::Result<bool> {
         let until = Instant::now() + timeout;
+        let mut sweep_at = None;
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let time = Timespec {
-                tv_sec: left.as_secs() as i64,
-                tv_nsec: left.subsec_nanos().into(),
-            };
-            let mut files = Vec::new();
-            if let Some(stop) = stop {
-                files.push(PollFd::from_borrowed_fd(stop, PollFlags::IN));
+            let now = Instant::now();
+            if sweep_at.is_some_and(|at| at <= now) {
+                sweep_at = None;
+                self.meet_new_threads()?;
             }
-            if let Some(events) = &self.exec_events {
-                files.push(PollFd::from_borrowed_fd(events.as_fd(), PollFlags::IN));
+            if now >= until {
+                return Ok(false);
             }
-            match poll(&mut files, Some(&time)) {
-                Ok(0) => return Ok(false),
-                Ok(_) if stop.is_some() && !files[0].revents().is_empty() => return Ok(true),
-                Ok(_) => {
-                    drop(files);
-                    self.decide_on_execs();
+            let left = sweep_at
+                .map_or(until, |at: Instant| at.min(until))
+                .saturating_duration_since(now);
+            match self.poll(left, stop)? {
+                Woken::Stop => return Ok(true),
+                Woken::Execs if self.decide_on_execs() => {
+                    sweep_at = sweep_at.or(Some(Instant::now() + SETTLE));
                 }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Woken::Execs | Woken::Timeout => {}
             }
         }
     }
 
-    fn decide_on_execs(&mut self) {
-        while let Some(event) = self.exec_events.as_mut().and_then(ExecEvents::pop) {
-            let selected = self.selection(self.targets.would_watch(event.tgid));
-            self.select(event.host_tgid, selected);
+    fn poll(&self, timeout: Duration, stop: Option<BorrowedFd<'_>>) -> io::Result<Woken> {
+        let timeout = Timespec {
+            tv_sec: timeout.as_secs() as i64,
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        let mut files = Vec::new();
+        if let Some(stop) = stop {
+            files.push(PollFd::from_borrowed_fd(stop, PollFlags::IN));
         }
+        if let Some(events) = &self.exec_events {
+            files.push(PollFd::from_borrowed_fd(events.as_fd(), PollFlags::IN));
+        }
+        match poll(&mut files, Some(&timeout)) {
+            Ok(0) | Err(Errno::INTR) => Ok(Woken::Timeout),
+            Ok(_) if stop.is_some() && !files[0].revents().is_empty() => Ok(Woken::Stop),
+            Ok(_) => Ok(Woken::Execs),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a program has started that is watched.
+    fn decide_on_execs(&mut self) -> bool {
+        let mut any = false;
+        while let Some(event) = self.exec_events.as_mut().and_then(ExecEvents::pop) {
+            let watched = self.targets.would_watch(event.tgid);
+            self.select(event.host_tgid, self.selection(watched));
+            any |= watched;
+        }
+        any
+    }
+
+    /// A sweep that nobody is told of: threads that a program made before it was selected get their entries, and
+    /// their waits are remembered.
+    fn meet_new_threads(&mut self) -> io::Result<()> {
+        self.sweep()?;
+        self.threads.end();
+        self.targets.end_pass();
+        Ok(())
     }
 
     /// Walks all threads. Whether processes were met that are watched from now on.
@@ -292,6 +325,13 @@ impl Monitor {
                 .collect(),
         }
     }
+}
+
+/// Why [`Monitor::poll`] came back.
+enum Woken {
+    Timeout,
+    Stop,
+    Execs,
 }
 
 fn identity(record: &TaskRecord) -> ProcessId {

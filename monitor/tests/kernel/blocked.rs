@@ -184,7 +184,8 @@ fn a_full_map_is_counted_and_loses_no_blocked_thread() {
         "--blocked-after",
         "1s",
     ]);
-    daemon.until_counts(target.pid(), &counts(&[("futex", "internal", 30)]));
+    let seen = daemon.until_counts(target.pid(), &counts(&[("futex", "internal", 30)]));
+    assert_eq!(seen.incomplete(), ["futex_waits_full"]);
     let full = daemon
         .sample("taskleak_lost_events_total{cause=\"futex_waits_full\"}")
         .unwrap();

@@ -17,6 +17,7 @@ fn a_32_bit_program() {
         "timed_poll=1",
         "sleep=1",
         "cond_2h=1",
+        "semop=2",
     ];
     let Some(target) = start("compat::a_32_bit_program", Program::CBlockers32, &scenarios) else {
         return;

@@ -18,17 +18,27 @@ impl Probes {
 
     /// How full the maps are.
     pub fn maps(&self) -> Vec<MapUse> {
-        let between = |added: u64, removed| added.saturating_sub(self.counter(removed));
-        let processes_added = self.counter(Counter::ProcessesAdded) + self.processes_added;
+        let entries = |from_user: u64, added, removed| {
+            let entries = self
+                .counter(added)
+                .wrapping_add(from_user)
+                .wrapping_sub(self.counter(removed));
+            // The counters are read one after the other: a moment's difference may be below zero.
+            if entries > u64::MAX / 2 { 0 } else { entries }
+        };
         vec![
             MapUse {
                 map: names::WAITS,
-                entries: between(self.counter(Counter::WaitsAdded), Counter::WaitsRemoved),
+                entries: entries(self.added.waits, Counter::WaitsAdded, Counter::WaitsRemoved),
                 capacity: self.capacity(names::WAITS),
             },
             MapUse {
                 map: names::PROCESSES,
-                entries: between(processes_added, Counter::ProcessesRemoved),
+                entries: entries(
+                    self.added.processes,
+                    Counter::ProcessesAdded,
+                    Counter::ProcessesRemoved,
+                ),
                 capacity: self.capacity(names::PROCESSES),
             },
         ]

@@ -9,7 +9,7 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{HashMap, MapData, MapError},
 };
-use monitor_common::{Filter, ProcessEntry, names};
+use monitor_common::{Filter, FutexWait, ProcessEntry, names, selected};
 
 use super::{PROBES, ProbeState, attach, btf, events};
 
@@ -51,12 +51,22 @@ pub enum LoadError {
     },
 }
 
+/// `BPF_NOEXIST` of include/uapi/linux/bpf.h.
+const BPF_NOEXIST: u64 = 1;
+
+/// Entries that user space has added to the maps, less those that it has removed.
+#[derive(Default)]
+pub(super) struct Added {
+    pub processes: u64,
+    pub waits: u64,
+}
+
 /// The loaded kernel side. Dropping it detaches everything.
 pub struct Probes {
     pub(super) ebpf: Ebpf,
     pub(super) states: Vec<ProbeState>,
-    /// Entries that user space has added to `PROCESSES`.
-    pub(super) processes_added: u64,
+    pub(super) added: Added,
+    futex_probes: bool,
     /// The kernel side's messages, printed from here on.
     log: Option<Mutex<aya_log::EbpfLogger<&'static dyn log::Log>>>,
 }
@@ -93,7 +103,8 @@ impl Probes {
         Ok(Self {
             ebpf,
             states,
-            processes_added: 0,
+            added: Added::default(),
+            futex_probes: options.futex_probes,
             log,
         })
     }
@@ -103,11 +114,12 @@ impl Probes {
         &self.states
     }
 
-    /// Tells the probes to look at a process, or not to any more.
+    /// Tells the probes to look at a process, or not to any more. Of its threads the first is watched at once, the
+    /// others from the next sweep on, and new ones from their birth.
     ///
     /// # Errors
-    /// When the map is full, or the kernel refuses.
-    pub fn select(&mut self, host_tgid: u32, selected: u32) -> Result<(), MapError> {
+    /// When a map is full, or the kernel refuses.
+    pub fn select(&mut self, host_tgid: u32, selection: u32) -> Result<(), MapError> {
         let map = self
             .ebpf
             .map_mut(names::PROCESSES)
@@ -115,12 +127,25 @@ impl Probes {
         let mut processes: HashMap<&mut MapData, u32, ProcessEntry> = HashMap::try_from(map)?;
         let known = processes.get(&host_tgid, 0);
         let entry = ProcessEntry {
-            selected,
+            selected: selection,
             ..known.as_ref().copied().unwrap_or_default()
         };
         processes.insert(host_tgid, entry, 0)?;
-        if known.is_err() {
-            self.processes_added += 1;
+        self.added.processes += u64::from(known.is_err());
+        if !self.futex_probes {
+            return Ok(());
+        }
+        let map = self
+            .ebpf
+            .map_mut(names::WAITS)
+            .ok_or_else(|| no_map(names::WAITS))?;
+        let mut waits: HashMap<&mut MapData, u32, FutexWait> = HashMap::try_from(map)?;
+        if selection != selected::NO {
+            // It may have one: made at its birth or by a sweep. And a full map is said by the sweep.
+            let is_new = waits.insert(host_tgid, FutexWait::default(), BPF_NOEXIST).is_ok();
+            self.added.waits += u64::from(is_new);
+        } else if waits.remove(&host_tgid).is_ok() {
+            self.added.waits = self.added.waits.wrapping_sub(1);
         }
         Ok(())
     }

@@ -22,6 +22,9 @@ use self::{restart::Restarts, state::State, timeout::Clocks, waits::Waits};
 use super::{bpf::TaskRecord, memory::Memory};
 use crate::model::{Cause, Kind, Observation, Process, ProcessId, Task, Wait};
 
+/// Selected, but without an entry of the futex probes.
+const NOT_WATCHED: u32 = record_flags::SELECTED | record_flags::FUTEX_WAIT;
+
 /// Reads the threads of a pass, record by record, and keeps of them what the next pass needs.
 pub struct Threads {
     waits: Waits,
@@ -48,7 +51,7 @@ struct Pass {
 impl Threads {
     pub fn new(threshold: Duration, futex_probes: bool) -> Self {
         Self {
-            waits: Waits::default(),
+            waits: Waits::new(tick()),
             restarts: Restarts::default(),
             futex_waits: HashMap::new(),
             threshold,
@@ -83,6 +86,9 @@ impl Threads {
         let state = state::of(record);
         if state == State::Gone {
             return;
+        }
+        if self.futex_probes && record.record_flags & NOT_WATCHED == record_flags::SELECTED {
+            observation.incomplete.insert(Cause::ProbesFull);
         }
         let age = match state {
             State::Sleeping => self.sleeping(record, index, offset, memory),
@@ -199,4 +205,15 @@ fn clock(id: libc::clockid_t) -> i128 {
     // SAFETY: a valid struct to write to; these clocks always exist.
     unsafe { libc::clock_gettime(id, &mut time) };
     i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+}
+
+/// ns of a tick: the resolution of the coarse clocks (`LOW_RES_NSEC`, kernel/time/posix-timers.c).
+fn tick() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: a valid struct to write to; this clock always exists.
+    unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
+    time.tv_nsec as u64
 }

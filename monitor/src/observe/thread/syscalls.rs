@@ -96,6 +96,8 @@ const INTERNAL: &[&str] = &[
     "semop",
     "semtimedop",
     "semtimedop_time64",
+    // The 32-bit ABI's one call for semaphores and messages.
+    "ipc",
     "vfork",
     "clone",
     "clone3",

@@ -68,13 +68,23 @@ struct Hold {
 }
 
 /// The waits of every watched thread, by host tid.
-#[derive(Default)]
 pub struct Waits {
     threads: HashMap<u32, Thread>,
     pass: u32,
+    /// ns of a tick.
+    tick: u64,
 }
 
 impl Waits {
+    /// `tick`: ns between two ticks of this kernel.
+    pub fn new(tick: u64) -> Self {
+        Self {
+            threads: HashMap::new(),
+            pass: 0,
+            tick,
+        }
+    }
+
     /// A thread that runs or could run.
     pub fn active(&mut self, record: &TaskRecord) {
         // On its way out of a stop or a thaw it may be met between the two: its wait is remembered.
@@ -113,17 +123,20 @@ impl Waits {
     pub fn sleeping(&mut self, record: &TaskRecord, number: i64, call: &Call, clock_offset: i64) -> u64 {
         let pass = self.pass;
         let shape = Shape::of(record);
+        let tick = self.tick;
         let before = self
             .known(record)
+            .map(|thread| &*thread)
             .filter(|thread| thread.shape == shape && thread.number == number);
         let same_switches = before
             .as_ref()
             .filter(|thread| thread.switches == record.switches);
         let first_seen = same_switches.map_or(record.sampled_at, |thread| thread.first_seen);
         let left_cpu = left_cpu(record, clock_offset).unwrap_or(first_seen);
-        let (began, paused, frozen) = match (probed(record, call), before) {
+        let (began, paused, frozen) = match (probed(record, call, tick), before) {
             (Some((start, paused)), before) if start != 0 => {
-                let same = before.filter(|thread| thread.began == start);
+                let same = before.filter(|thread| thread.began.abs_diff(start) <= 2 * tick);
+                let start = same.map_or(start, |thread| thread.began);
                 (start, paused, same.map_or(0, |thread| thread.frozen_by(record)))
             }
             // From before the probes, and they have not seen it end.
@@ -233,15 +246,22 @@ fn follow(
     memory.bound(&bytes, clocks).ok_or(MemoryError::Absent)
 }
 
-/// What the futex probes know of the wait that this record shows: start (0: from before them) and the ns spent
-/// outside the call. `None` when it is not the wait that they saw last.
-fn probed(record: &TaskRecord, call: &Call) -> Option<(u64, u64)> {
+/// What the futex probes know of the wait that this record shows: CLOCK_MONOTONIC ns of its start (0: from before
+/// them) and the ns spent outside the call. `None` when it is not the wait that they saw last.
+fn probed(record: &TaskRecord, call: &Call, tick: u64) -> Option<(u64, u64)> {
     let futex = &record.futex;
     let same = record.record_flags & record_flags::FUTEX_WAIT != 0
         && call.reason.starts_with("futex")
         && futex.address == record.args[0]
         && futex.interrupted_at == 0;
-    same.then_some((futex.start, futex.paused))
+    let start = || match futex.start {
+        0 => 0,
+        start => {
+            let age = record.sampled_tick.saturating_sub(start).saturating_mul(tick);
+            record.sampled_at.saturating_sub(age).max(1)
+        }
+    };
+    same.then(|| (start(), futex.paused.saturating_mul(tick)))
 }
 
 /// When it last left the CPU, CLOCK_MONOTONIC ns. `None` where the scheduler does not keep it.

@@ -9,6 +9,13 @@ const READ: i64 = 0;
 /// An untimed FUTEX_WAIT_BITSET at 0x1000.
 const WAIT: [u64; 6] = [0x1000, 0x189, 2, 0, 0, 0xffff_ffff];
 
+/// A tick of these tests.
+const TICK: u64 = MS;
+
+fn new_waits() -> Waits {
+    Waits::new(TICK)
+}
+
 fn call(number: i64) -> Call {
     syscalls::lookup(number, false)
 }
@@ -24,6 +31,8 @@ fn asleep(at: u64, left: u64, switches: u64) -> TaskRecord {
         switches,
         last_arrival: left * MS,
         sampled_at: at * MS,
+        // Ticks are counted from another moment than nanoseconds.
+        sampled_tick: 1_000_000 + at,
         syscall: FUTEX,
         args: WAIT,
         ip: 0x40_0000,
@@ -42,8 +51,8 @@ fn stopped(at: u64, left: u64, switches: u64) -> TaskRecord {
 /// The probes saw this wait begin at `start` (0: they came later).
 fn probed(record: TaskRecord, start: u64, paused: u64) -> TaskRecord {
     let futex = monitor_common::FutexWait {
-        start: start * MS,
-        paused: paused * MS,
+        start: if start == 0 { 0 } else { 1_000_000 + start },
+        paused,
         address: record.args[0],
         ..Default::default()
     };
@@ -85,18 +94,18 @@ fn the_last_stay_on_the_cpu_does_not_count() {
         last_run: 60_000 * MS,
         ..asleep(70_000, 5_000, 1)
     };
-    assert_eq!(age(&mut Waits::default(), &record), 5_000);
+    assert_eq!(age(&mut new_waits(), &record), 5_000);
 }
 
 #[test]
 fn the_distance_of_the_clocks_is_taken_out() {
     let record = asleep(10_000, 9_000, 1);
     assert_eq!(
-        Waits::default().sleeping(&record, FUTEX, &call(FUTEX), -500 * MS as i64),
+        new_waits().sleeping(&record, FUTEX, &call(FUTEX), -500 * MS as i64),
         8_500 * MS
     );
     assert_eq!(
-        Waits::default().sleeping(&record, FUTEX, &call(FUTEX), 500 * MS as i64),
+        new_waits().sleeping(&record, FUTEX, &call(FUTEX), 500 * MS as i64),
         9_500 * MS
     );
 }
@@ -104,7 +113,7 @@ fn the_distance_of_the_clocks_is_taken_out() {
 /// Other classes do not keep the length of the last run: what two sweeps saw is all that is sure.
 #[test]
 fn threads_that_are_not_fair_wait_since_they_were_first_seen() {
-    let mut waits = Waits::default();
+    let mut waits = new_waits();
     let fifo = |record| TaskRecord {
         policy: 1,
         last_run: 3_600_000 * MS,
@@ -126,12 +135,12 @@ fn a_run_that_would_end_in_the_future_is_not_believed() {
         last_run: 3_600_000 * MS,
         ..asleep(10_000, 9_000, 1)
     };
-    assert_eq!(age(&mut Waits::default(), &record), 0);
+    assert_eq!(age(&mut new_waits(), &record), 0);
 }
 
 #[test]
 fn the_probes_know_the_start_though_signals_woke_it() {
-    let mut waits = Waits::default();
+    let mut waits = new_waits();
     assert_eq!(
         age(&mut waits, &probed(asleep(10_000, 9_990, 40), 2_000, 0)),
         8_000
@@ -146,33 +155,33 @@ fn the_probes_know_the_start_though_signals_woke_it() {
 fn an_entry_of_another_wait_is_not_believed() {
     let mut record = probed(asleep(10_000, 9_000, 1), 2_000, 0);
     record.futex.address = 0x2000;
-    assert_eq!(age(&mut Waits::default(), &record), 1_000);
+    assert_eq!(age(&mut new_waits(), &record), 1_000);
     let between = TaskRecord {
         syscall: READ,
         args: [0x1000, 0, 0, 0, 0, 0],
         ..probed(asleep(10_000, 9_000, 1), 2_000, 0)
     };
-    assert_eq!(age(&mut Waits::default(), &between), 1_000, "it is in read()");
+    assert_eq!(age(&mut new_waits(), &between), 1_000, "it is in read()");
 }
 
 /// From before the probes: their entry has no start, but says that it is still the same wait.
 #[test]
 fn a_wait_from_before_the_probes_keeps_its_start_over_signals() {
-    let mut waits = Waits::default();
+    let mut waits = new_waits();
     assert_eq!(age(&mut waits, &probed(asleep(10_000, 1_000, 1), 0, 0)), 9_000);
     assert_eq!(age(&mut waits, &probed(asleep(12_000, 11_900, 9), 0, 0)), 11_000);
 }
 
 #[test]
 fn without_the_probes_a_thread_that_ran_waits_anew() {
-    let mut waits = Waits::default();
+    let mut waits = new_waits();
     assert_eq!(age(&mut waits, &asleep(10_000, 1_000, 1)), 9_000);
     assert_eq!(age(&mut waits, &asleep(12_000, 11_900, 2)), 100);
 }
 
 #[test]
 fn ages_stand_still_while_stopped_and_go_on_afterwards() {
-    let mut waits = Waits::default();
+    let mut waits = new_waits();
     assert_eq!(age(&mut waits, &asleep(10_000, 4_000, 1)), 6_000);
     assert_eq!(held_age(&mut waits, &stopped(12_000, 11_000, 2)), Some(7_000));
     assert_eq!(held_age(&mut waits, &stopped(99_000, 11_000, 2)), Some(7_000));
@@ -183,7 +192,7 @@ fn ages_stand_still_while_stopped_and_go_on_afterwards() {
 /// The probes saw the call end with a restart code and begin anew: they know how long it was out of it.
 #[test]
 fn the_probes_take_a_stop_out_themselves() {
-    let mut waits = Waits::default();
+    let mut waits = new_waits();
     assert_eq!(
         age(&mut waits, &probed(asleep(10_000, 4_000, 1), 4_000, 0)),
         6_000
@@ -204,7 +213,7 @@ fn a_freeze_without_a_switch_is_taken_out() {
             state: task_state::FROZEN,
             ..asleep(at, 4_000, 1)
         };
-        let mut waits = Waits::default();
+        let mut waits = new_waits();
         assert_eq!(age(&mut waits, &as_probed(asleep(10_000, 4_000, 1))), 6_000);
         assert_eq!(held_age(&mut waits, &frozen(12_000)), Some(8_000));
         assert_eq!(held_age(&mut waits, &frozen(50_000)), Some(8_000));
@@ -223,7 +232,7 @@ fn a_freeze_without_a_switch_is_taken_out() {
 
 #[test]
 fn nothing_is_known_of_a_wait_that_was_never_seen_before_the_stop() {
-    let mut waits = Waits::default();
+    let mut waits = new_waits();
     assert_eq!(held_age(&mut waits, &stopped(12_000, 11_000, 2)), None);
     assert_eq!(age(&mut waits, &asleep(20_000, 19_000, 3)), 1_000);
 }
@@ -231,7 +240,7 @@ fn nothing_is_known_of_a_wait_that_was_never_seen_before_the_stop() {
 /// The same tid, but another thread: nothing of the first one's is inherited.
 #[test]
 fn a_reused_tid_is_another_thread() {
-    let mut waits = Waits::default();
+    let mut waits = new_waits();
     assert_eq!(age(&mut waits, &asleep(10_000, 4_000, 1)), 6_000);
     let other = TaskRecord {
         start_boottime: 9,
@@ -252,7 +261,7 @@ fn a_timeout_is_read_once_and_only_when_the_wait_is_old_enough() {
         boottime_offset: 0,
     };
     let two_days = [(2i64 * 86_400).to_le_bytes(), 0i64.to_le_bytes()].concat();
-    let mut waits = Waits::default();
+    let mut waits = new_waits();
     let mut reads = 0;
     let mut ask = |waits: &mut Waits, look| {
         waits.sleeping(&timed, FUTEX, &call(FUTEX), 0);
@@ -284,7 +293,7 @@ fn a_timeout_that_cannot_be_read_is_said() {
         realtime_offset: 0,
         boottime_offset: 0,
     };
-    let mut waits = Waits::default();
+    let mut waits = new_waits();
     waits.sleeping(&timed, FUTEX, &call(FUTEX), 0);
     let unreadable = |_, _| Err(MemoryError::Absent);
     assert!(
@@ -296,7 +305,7 @@ fn a_timeout_that_cannot_be_read_is_said() {
 
 #[test]
 fn the_number_before_a_restart_is_remembered_for_the_same_arguments_only() {
-    let mut waits = Waits::default();
+    let mut waits = new_waits();
     age(
         &mut waits,
         &TaskRecord {
