@@ -19,13 +19,16 @@ use tokio::{
 use super::{Failure, permissions, snapshot::require_pids};
 use crate::{
     config::{self, RunConfig, RunOptions, Watch},
-    export::http,
+    export::http::{self, Published},
     model::Snapshot,
     pipeline::Monitor,
 };
 
 /// How long open connections may delay the end.
 const GRACE: Duration = Duration::from_millis(300);
+
+/// After so many intervals without a finished sweep `/readyz` says so.
+const STALE_INTERVALS: u32 = 3;
 
 /// Watch, and export what is blocked: metrics, a JSON API and a page
 #[derive(Args)]
@@ -42,7 +45,7 @@ pub struct RunCommand {
     config_check: bool,
 }
 
-type Publisher = watch::Sender<Option<Arc<Snapshot>>>;
+type Publisher = watch::Sender<Arc<Published>>;
 
 impl RunCommand {
     pub fn execute(&self) -> Result<ExitCode> {
@@ -64,11 +67,6 @@ impl RunCommand {
         let mut monitor = Monitor::start(config.monitor.clone()).map_err(Failure::from)?;
         let first = monitor.pass().context("the first sweep failed")?;
         require_pids(&monitor, &first)?;
-        let address = listener.local_addr()?;
-        tracing::info!(
-            "watching {} processes; http://{address}/ shows what is blocked",
-            first.processes.len()
-        );
         runtime.block_on(serve(monitor, first, listener, &config))?;
         Ok(ExitCode::SUCCESS)
     }
@@ -76,7 +74,14 @@ impl RunCommand {
 
 /// Sweeps and serves until a signal comes or the sweeping fails.
 async fn serve(monitor: Monitor, first: Snapshot, listener: TcpListener, config: &RunConfig) -> Result<()> {
-    let (publish, latest) = watch::channel(Some(Arc::new(first)));
+    // Before anybody is told that we are ready, and may want us to end.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let address = listener.local_addr()?;
+    tracing::info!(
+        "watching {} processes; http://{address}/ shows what is blocked",
+        first.processes.len()
+    );
+    let (publish, latest) = watch::channel(Arc::new(Published::new(first)));
     let (stop_sweeping, stopped) = UnixStream::pair()?;
     let (failed, failure) = oneshot::channel();
     let interval = config.interval;
@@ -92,14 +97,16 @@ async fn serve(monitor: Monitor, first: Snapshot, listener: TcpListener, config:
         let _ = serving_stopped.await;
     };
     let server = tokio::spawn({
-        let hosts = config.allowed_hosts.clone();
-        async move { http::serve(listener, latest, &hosts, stop).await }
+        let (hosts, stale) = (
+            config.allowed_hosts.clone(),
+            config.interval * STALE_INTERVALS + GRACE,
+        );
+        async move { http::serve(listener, latest, &hosts, stale, stop).await }
     });
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        Ok(error) = failure => Err(error),
+        failure = failure => Err(failure.unwrap_or_else(|_| anyhow!("the sweeping thread has ended unexpectedly"))),
     };
     drop(stop_sweeping);
     let _ = stop_serving.send(());
@@ -114,7 +121,7 @@ fn sweep(mut monitor: Monitor, publish: &Publisher, interval: Duration, stop: &U
     // A regular interval could keep step with a program's own and never see it run.
     while !monitor.wait(interval.mul_f64(0.9 + 0.2 * fastrand::f64()), Some(stop.as_fd()))? {
         let snapshot = monitor.pass().context("a sweep failed")?;
-        publish.send_replace(Some(Arc::new(snapshot)));
+        publish.send_replace(Arc::new(Published::new(snapshot)));
     }
     Ok(())
 }

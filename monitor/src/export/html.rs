@@ -17,13 +17,10 @@ const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\
 const FOOT: &str = "<p><a href=\"/metrics\">/metrics</a> · <a href=\"/api/v1/snapshot\">/api/v1/snapshot</a> · \
     <a href=\"/healthz\">/healthz</a> · <a href=\"/readyz\">/readyz</a></p>\n</body>\n</html>\n";
 
-/// The whole page; `None` before the first sweep has ended.
-pub fn render(snapshot: Option<&Snapshot>) -> String {
+/// The whole page.
+pub fn render(snapshot: &Snapshot) -> String {
     let mut page = HEAD.to_owned();
-    match snapshot {
-        Some(snapshot) => table(&mut page, snapshot),
-        None => page.push_str("<p>The first sweep has not ended yet. Reload in a moment.</p>\n"),
-    }
+    table(&mut page, snapshot);
     page.push_str(FOOT);
     page
 }

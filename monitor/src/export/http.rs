@@ -5,6 +5,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -20,8 +21,24 @@ use tokio::{net::TcpListener, sync::watch};
 use super::{html, json, prometheus};
 use crate::model::Snapshot;
 
-/// The last finished pass; `None` before the first.
-pub type Latest = watch::Receiver<Option<Arc<Snapshot>>>;
+/// A finished pass.
+pub struct Published {
+    snapshot: Snapshot,
+    at: Instant,
+}
+
+impl Published {
+    /// One that has finished just now.
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self {
+            snapshot,
+            at: Instant::now(),
+        }
+    }
+}
+
+/// The last finished pass.
+pub type Latest = watch::Receiver<Arc<Published>>;
 
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -29,6 +46,13 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 struct Shared {
     latest: Latest,
     hosts: Arc<HashSet<String>>,
+    stale: Duration,
+}
+
+impl Shared {
+    fn latest(&self) -> Arc<Published> {
+        Arc::clone(&self.latest.borrow())
+    }
 }
 
 /// Binds the address.
@@ -48,6 +72,7 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves until `stop` resolves. `hosts`: names that a request may use for us beside addresses and `localhost`.
+/// `stale`: an age of the last pass at which we are not ready any more.
 ///
 /// # Errors
 /// When the listener breaks.
@@ -55,12 +80,14 @@ pub async fn serve(
     listener: TcpListener,
     latest: Latest,
     hosts: &[String],
+    stale: Duration,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let hosts = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
     let shared = Shared {
         latest,
         hosts: Arc::new(hosts),
+        stale,
     };
     axum::serve(listener, router(shared))
         .with_graceful_shutdown(stop)
@@ -80,42 +107,30 @@ fn router(shared: Shared) -> Router {
 }
 
 async fn page(State(shared): State<Shared>) -> Html<String> {
-    Html(html::render(shared.latest.borrow().as_deref()))
+    Html(html::render(&shared.latest().snapshot))
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
-    let latest = shared.latest.borrow().clone();
-    let text = match latest {
-        Some(snapshot) => prometheus::render_with_self(&snapshot),
-        None => prometheus::render_unready(),
-    };
-    match text {
+    match prometheus::render_with_self(&shared.latest().snapshot) {
         Ok(text) => ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
-async fn ready(State(shared): State<Shared>) -> (StatusCode, &'static str) {
-    if shared.latest.borrow().is_some() {
-        (StatusCode::OK, "ready\n")
+async fn ready(State(shared): State<Shared>) -> (StatusCode, String) {
+    let age = shared.latest().at.elapsed();
+    if age < shared.stale {
+        (StatusCode::OK, "ready\n".to_owned())
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "the first sweep has not ended yet\n",
+            format!("the last sweep ended {} s ago\n", age.as_secs()),
         )
     }
 }
 
 async fn snapshot(State(shared): State<Shared>) -> Response {
-    let latest = shared.latest.borrow().clone();
-    let Some(snapshot) = latest else {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the first sweep has not ended yet\n",
-        )
-            .into_response();
-    };
-    match json::render(&snapshot) {
+    match json::render(&shared.latest().snapshot) {
         Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

@@ -29,19 +29,6 @@ pub fn render_with_self(snapshot: &Snapshot) -> prometheus::Result<String> {
     encode(&registry)
 }
 
-/// The metrics of the monitor before its first sweep has ended.
-///
-/// # Errors
-/// As [`render`].
-pub fn render_unready() -> prometheus::Result<String> {
-    let registry = Registry::new();
-    Sheet::new(&registry)
-        .gauge(&metrics::BUILD_INFO)?
-        .set(&[env!("CARGO_PKG_VERSION")], 1.0);
-    registry.register(Box::new(ProcessCollector::for_self()))?;
-    encode(&registry)
-}
-
 fn encode(registry: &Registry) -> prometheus::Result<String> {
     let mut text = Vec::new();
     TextEncoder::new().encode(&registry.gather(), &mut text)?;

@@ -153,5 +153,5 @@ fn text_of_everything() {
 
 #[test]
 fn page() {
-    check("page.html", &html::render(Some(&snapshot())));
+    check("page.html", &html::render(&snapshot()));
 }
