@@ -104,6 +104,23 @@ pub struct Site {
     pub line: Option<u32>,
 }
 
+/// One frame of a stack, as it leaves the monitor: never an address of the target.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
+pub struct Frame {
+    /// Demangled; `None` where no symbol covers it.
+    pub function: Option<String>,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    /// The compiler put it into the frame below it.
+    pub inlined: bool,
+    /// File name of the mapping (`libc.so.6`), `[vdso]`, `[jit]` for anonymous code, or empty.
+    pub module: String,
+    /// In the module's file.
+    pub offset: u64,
+    /// Found by a guess (a scan for call sites), not by unwind information or frame pointers.
+    pub guessed: bool,
+}
+
 /// Why an observation does not hold the whole truth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
