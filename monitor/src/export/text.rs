@@ -82,14 +82,10 @@ fn process(text: &mut String, report: &ProcessReport, style: Style) {
         let _ = writeln!(
             text,
             "  {:>6}  {:<8}{:<18}{:<10}{:>9}{:>10}  ids",
-            "COUNT", "KIND", "WAITS IN", "FOR", "OLDEST", "YOUNGEST"
+            "COUNT", "KIND", "WAITS IN", "CLASS", "OLDEST", "YOUNGEST"
         );
     }
     for group in shown(report, style) {
-        let class = match group.key.class {
-            WaitClass::External => "the world",
-            WaitClass::Internal => "itself",
-        };
         let mut ids: Vec<String> = group.ids.iter().take(IDS_SHOWN).map(u64::to_string).collect();
         if group.count > IDS_SHOWN {
             ids.push("…".to_owned());
@@ -100,7 +96,7 @@ fn process(text: &mut String, report: &ProcessReport, style: Style) {
             group.count,
             group.key.kind.label(),
             plain(&group.key.reason),
-            class,
+            group.key.class.label(),
             duration(group.oldest),
             duration(group.youngest),
             ids.join(" "),
