@@ -38,6 +38,8 @@ void bed_wait_for_arrivals(void);
 void bed_arrive(const char *name);
 /* Names a thread that no scenario counts (lock owners, join targets, signallers). */
 void bed_name_helper(void);
+/* Whether helpers that hold a lock read from a silent pipe, without a timeout, instead of sleeping. */
+extern bool bed_holders_read;
 /* Runs `take` in a helper thread, which then sleeps for ever; returns when `take` has returned. */
 void bed_hold(void (*take)(void));
 /* Timed sleeps, for ever: what all helpers do, so that they are never taken for blocked. */
@@ -88,7 +90,7 @@ static inline void bed_check(const char *what, int error) {
 /* Every scenario of every file, in the order in which the usage lists them. */
 #define SCENARIOS(X)                                                                                         \
     X(mutex) X(cond) X(rwlock_read) X(rwlock_write) X(semaphore) X(join) X(barrier)                          \
-    X(pi_mutex) X(robust_mutex) X(process_shared_mutex)                                                      \
+    X(pi_mutex) X(robust_mutex) X(process_shared_mutex) X(deadlock_ring) X(lock_chain)                       \
     X(futex_waitv) X(futex_wait2) X(flock) X(fcntl_lock) X(semop) X(vfork) X(userfault)                      \
     X(read) X(socket_read) X(poll) X(ppoll) X(select) X(pselect) X(epoll_wait) X(accept)                     \
     X(inotify_read) X(eventfd_read) X(io_uring)                                                              \
@@ -96,7 +98,7 @@ static inline void bed_check(const char *what, int error) {
     X(poll_25days) X(cond_2days) X(select_2days)                                                             \
     X(mutex_signals) X(read_signals) X(churn)                                                                \
     X(timed_cond) X(timed_mutex) X(timed_semaphore) X(timed_poll) X(timed_epoll) X(timed_select)             \
-    X(timed_sigwait) X(timed_futex) X(cond_2h) X(sleep) X(ping_pong) X(burner)
+    X(timed_sigwait) X(timed_futex) X(cond_2h) X(sleep) X(ping_pong) X(burner) X(lock_traffic)
 
 #define DECLARE_SPAWN(name) void spawn_##name(int count);
 SCENARIOS(DECLARE_SPAWN)

@@ -22,13 +22,25 @@ static const struct scenario {
 
 enum { SCENARIO_COUNT = sizeof scenarios / sizeof scenarios[0] };
 
-static const char main_exits[] = "main_exits";
+/* NAME=1, beside scenarios. */
+static bool main_exits;
+static const struct flag {
+    const char *name;
+    bool *is_set;
+    const char *meaning;
+} flags[] = {
+    {"main_exits", &main_exits, "the main thread leaves by pthread_exit once it has said ready"},
+    {"holders_read", &bed_holders_read, "helpers that hold a lock read from a silent pipe instead of sleeping"},
+};
+
+enum { FLAG_COUNT = sizeof flags / sizeof flags[0] };
 
 __attribute__((noreturn)) static void usage(void) {
     fprintf(stderr, "usage: blockers NAME=COUNT...\n");
     for (int i = 0; i < SCENARIO_COUNT; i++)
         fprintf(stderr, "  %s\n", scenarios[i].name);
-    fprintf(stderr, "  %s (=1: the main thread leaves by pthread_exit once it has said ready)\n", main_exits);
+    for (int i = 0; i < FLAG_COUNT; i++)
+        fprintf(stderr, "  %s (=1: %s)\n", flags[i].name, flags[i].meaning);
     exit(2);
 }
 
@@ -42,20 +54,31 @@ static int parse_count(const char *arg, const char *digits, int max) {
     errno = 0;
     long count = strtol(digits, &end, 10);
     if (*digits < '0' || *digits > '9' || *end != '\0' || errno != 0 || count < 1 || count > max)
-        refuse(arg, "the count is not a number within bounds (1 to 20000, main_exits: 1)");
+        refuse(arg, "the count is not a number within bounds (1 to 20000, of a flag: 1)");
     return (int)count;
+}
+
+static bool is_called(const char *name, const char *arg, size_t length) {
+    return strlen(name) == length && strncmp(name, arg, length) == 0;
+}
+
+static const struct flag *find_flag(const char *arg, size_t length) {
+    for (int i = 0; i < FLAG_COUNT; i++)
+        if (is_called(flags[i].name, arg, length))
+            return &flags[i];
+    return NULL;
 }
 
 static int find(const char *arg, size_t length) {
     for (int i = 0; i < SCENARIO_COUNT; i++)
-        if (strlen(scenarios[i].name) == length && strncmp(scenarios[i].name, arg, length) == 0)
+        if (is_called(scenarios[i].name, arg, length))
             return i;
     refuse(arg, "no such scenario (without arguments the names are listed)");
 }
 
 int main(int argc, char **argv) {
     int counts[SCENARIO_COUNT] = {0};
-    bool leave = false;
+    bool any = false;
     if (argc < 2)
         usage();
     for (int i = 1; i < argc; i++) {
@@ -63,17 +86,19 @@ int main(int argc, char **argv) {
         if (equals == NULL)
             refuse(argv[i], "not of the form NAME=COUNT");
         size_t length = (size_t)(equals - argv[i]);
-        if (length == strlen(main_exits) && strncmp(argv[i], main_exits, length) == 0) {
-            leave = parse_count(argv[i], equals + 1, 1) == 1;
+        const struct flag *flag = find_flag(argv[i], length);
+        if (flag != NULL) {
+            *flag->is_set = parse_count(argv[i], equals + 1, 1) == 1;
             continue;
         }
         int scenario = find(argv[i], length);
         if (counts[scenario] != 0)
             refuse(argv[i], "named twice");
         counts[scenario] = parse_count(argv[i], equals + 1, MAX_COUNT);
+        any = true;
     }
-    if (leave && argc == 2)
-        refuse(argv[1], "needs another scenario: without any other thread the program would be over");
+    if (!any)
+        refuse(argv[1], "is a flag, and needs a scenario beside it");
 
     /* For churn's helper alone, which takes it up by sigtimedwait; all threads inherit this mask. */
     sigset_t usr2;
@@ -87,7 +112,7 @@ int main(int argc, char **argv) {
     bed_wait_for_arrivals();
     puts("ready");
     fflush(stdout);
-    if (leave)
+    if (main_exits)
         pthread_exit(NULL);
     bed_sleep_forever();
 }

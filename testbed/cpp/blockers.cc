@@ -192,6 +192,36 @@ FRAME static void leak_join() {
 
 FRAME static void spawn_join(int count) { SPAWN(leak_join, count); }
 
+// deadlock_pair: two mutexes, each taken by a scoped_lock of its own, in opposite orders
+struct Pair {
+    std::mutex mutexes[2];
+    std::atomic<int> taken = 0;
+};
+
+FRAME static void scoped_lock_forever(std::mutex &theirs) {
+    std::scoped_lock lock(theirs);
+    came_back(__func__);
+}
+
+FRAME static void leak_deadlock_pair(Pair *pair, int me) {
+    std::scoped_lock lock(pair->mutexes[me]);
+    pair->taken.fetch_add(1);
+    while (pair->taken.load() < 2)
+        std::this_thread::sleep_for(1ms);
+    arrive("deadlock_pair");
+    scoped_lock_forever(pair->mutexes[1 - me]);
+    came_back(__func__);
+}
+
+FRAME static void spawn_deadlock_pair(int count) {
+    awaited.fetch_add(2 * count);
+    for (int i = 0; i < count; i++) {
+        auto pair = new Pair;
+        for (int me = 0; me < 2; me++)
+            std::thread(leak_deadlock_pair, pair, me).detach();
+    }
+}
+
 // timed_cv, timed_future, sleep: healthy
 FRAME static void timed_condition_wait() {
     std::unique_lock lock(condition_mutex);
@@ -232,6 +262,7 @@ static Scenario scenarios[] = {
     {"latch", spawn_latch},
     {"atomic_wait", spawn_atomic_wait},
     {"join", spawn_join},
+    {"deadlock_pair", spawn_deadlock_pair},
     {"timed_cv", spawn_timed_cv},
     {"timed_future", spawn_timed_future},
     {"sleep", spawn_sleep},

@@ -26,6 +26,10 @@ pub enum Program {
     PingPong,
     /// A small job server that leaks a thread each second.
     Demo,
+    /// Creates threads, in a burst or steadily, from two places (c/spawner.c).
+    Spawner,
+    /// A static program of musl with a thread that waits for each kind of its locks.
+    MuslLocks,
 }
 
 /// What every JVM of ours is told: no threads but the indispensable (see the README), no files in /tmp.
@@ -55,6 +59,8 @@ impl Program {
             Self::RustBlockers => self.compiled(&recipes::rust_blockers()),
             Self::PingPong => self.compiled(&recipes::pingpong()),
             Self::Demo => self.compiled(&recipes::demo()),
+            Self::Spawner => self.compiled(&recipes::spawner()),
+            Self::MuslLocks => self.compiled(&recipes::musl_locks()),
             Self::PythonBlockers => python(),
             Self::JavaBlockers => java(),
         }
@@ -80,7 +86,7 @@ impl Program {
             Self::RustBlockers => scenarios::RUST.to_vec(),
             Self::PythonBlockers => scenarios::PYTHON.to_vec(),
             Self::JavaBlockers => scenarios::JAVA.to_vec(),
-            Self::PingPong | Self::Demo => Vec::new(),
+            Self::PingPong | Self::Demo | Self::MuslLocks | Self::Spawner => Vec::new(),
         }
     }
 }

@@ -36,6 +36,7 @@ pub fn blockers() -> Recipe {
             "c/blockers.c",
             "c/bed.c",
             "c/locks.c",
+            "c/deadlocks.c",
             "c/kernel_waits.c",
             "c/descriptors.c",
             "c/messages.c",
@@ -61,6 +62,19 @@ pub fn pingpong() -> Recipe {
 
 pub fn demo() -> Recipe {
     c_program("demo", &["c/demo.c"])
+}
+
+pub fn musl_locks() -> Recipe {
+    Recipe {
+        compiler: find_in_path("musl-gcc"),
+        cure: "no musl-gcc in PATH: apt-get install musl-tools",
+        flags: &["-static", "-O2", "-g", "-Wall", "-Wextra", "-Werror"],
+        ..c_program("musl_locks", &["c/musl_locks.c"])
+    }
+}
+
+pub fn spawner() -> Recipe {
+    c_program("spawner", &["c/spawner.c"])
 }
 
 fn c_program(output: &'static str, inputs: &'static [&'static str]) -> Recipe {

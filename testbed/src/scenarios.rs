@@ -33,6 +33,8 @@ pub const C: &[Scenario] = &[
     futex("pi_mutex", "pi_mutex_acquire_forever"),
     futex("robust_mutex", "robust_mutex_acquire_forever"),
     futex("process_shared_mutex", "process_shared_mutex_acquire_forever"),
+    futex("deadlock_ring", "ring_acquire_forever"),
+    futex("lock_chain", "chain_acquire_forever"),
     internal("futex_waitv", "futex_waitv", "futex_waitv_forever"),
     internal("futex_wait2", "futex_wait", "futex_wait2_forever"),
     internal("flock", "flock", "flock_forever"),
@@ -76,6 +78,7 @@ pub const C: &[Scenario] = &[
     healthy("sleep", "bed_sleep_forever"),
     healthy("ping_pong", "pass_token").in_pairs(),
     healthy("burner", "burn_and_rest"),
+    healthy("lock_traffic", "take_turns"),
 ];
 
 /// The same scenario in a 32-bit program, where some calls go through another one.
@@ -104,6 +107,7 @@ pub const CPP: &[Scenario] = &[
     futex("latch", "latch_wait_forever"),
     futex("atomic_wait", "atomic_wait_forever"),
     futex("join", "join_forever"),
+    futex("deadlock_pair", "scoped_lock_forever").in_pairs(),
     healthy("timed_cv", "timed_condition_wait"),
     healthy("timed_future", "timed_future_wait"),
     healthy("sleep", "sleep_forever"),

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use testbed::{Program, Target, Unsupported, or_skip};
+use testbed::{Program, Target, Thread, Unsupported, or_skip};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -109,6 +109,26 @@ fn the_main_thread_may_leave() -> Result<()> {
     };
     wait_until("the main thread is a zombie", || Ok(main_state()? == 'Z'))?;
     assert_eq!((count(&target, "mutex")?, count(&target, "waitpid")?), (2, 1));
+    Ok(())
+}
+
+#[test]
+fn holders_may_read_instead_of_sleeping() -> Result<()> {
+    let args = ["holders_read=1", "mutex=3", "lock_chain=2"];
+    let Some(target) = start("holders_may_read_instead_of_sleeping", Program::CBlockers, &args)? else {
+        return Ok(());
+    };
+    let reads = || -> Result<_> {
+        let threads = target.threads()?;
+        let in_read = |thread: &&Thread| thread.syscall.as_ref().is_some_and(|call| call.number == 0);
+        Ok(threads
+            .iter()
+            .filter(in_read)
+            .map(|thread| thread.comm.clone())
+            .collect::<Vec<_>>())
+    };
+    wait_until("both helpers read", || Ok(reads()? == ["helper", "helper"]))?;
+    assert_eq!((count(&target, "mutex")?, count(&target, "lock_chain")?), (3, 2));
     Ok(())
 }
 
@@ -225,6 +245,29 @@ fn the_demo_leaks_a_thread_a_second() -> Result<()> {
     wait_until("the pool is there", || Ok(count(&target, "pool-worker")? == 4))?;
     wait_until("it has leaked", || Ok(count(&target, "request-2")? == 1))?;
     assert_eq!(count(&target, "request-1")?, 1);
+    Ok(())
+}
+
+#[test]
+fn musl_locks_wait_by_futex() -> Result<()> {
+    let Some(target) = start("musl_locks_wait_by_futex", Program::MuslLocks, &[])? else {
+        return Ok(());
+    };
+    const FUTEX: i64 = 202;
+    wait_until("all eight wait", || {
+        let threads = target.threads()?;
+        let waits = |thread: &&Thread| thread.syscall.as_ref().is_some_and(|call| call.number == FUTEX);
+        Ok(threads.iter().filter(waits).count() == 8)
+    })?;
+    for (name, expected) in [
+        ("plain", 1),
+        ("rwlock", 1),
+        ("join", 1),
+        ("ring", 2),
+        ("helper", 1),
+    ] {
+        assert_eq!(count(&target, name)?, expected, "{name}");
+    }
     Ok(())
 }
 
