@@ -12,20 +12,23 @@ pub enum Counter {
     EventsFull = 2,
     /// The sweep had no room to put a record together.
     RecordLost = 3,
-    WaitsAdded = 4,
-    WaitsRemoved = 5,
-    ProcessesAdded = 6,
-    ProcessesRemoved = 7,
+    /// `SPAWNS` was full: births and deaths of threads are missing from their totals.
+    SpawnsFull = 4,
+    WaitsAdded = 5,
+    WaitsRemoved = 6,
+    ProcessesAdded = 7,
+    ProcessesRemoved = 8,
 }
 
 impl Counter {
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 
     /// The counters of what was lost, each with its label in `taskleak_lost_events_total`.
-    pub const LOST: [(Self, &'static str); 4] = [
+    pub const LOST: [(Self, &'static str); 5] = [
         (Self::WaitsFull, "futex_waits_full"),
         (Self::ProcessesFull, "processes_full"),
         (Self::EventsFull, "process_events_full"),
         (Self::RecordLost, "sweep_record_lost"),
+        (Self::SpawnsFull, "spawn_events_full"),
     ];
 }

@@ -7,12 +7,14 @@
 mod counter;
 mod offsets;
 mod process;
+mod spawn;
 mod task;
 mod wait;
 
 pub use counter::Counter;
 pub use offsets::TaskOffsets;
 pub use process::{ExecEvent, Filter, ProcessEntry, selected};
+pub use spawn::{ExitEvent, SPAWN_STACK, SpawnCall, SpawnEvent, spawn_kind};
 pub use task::{TaskRecord, record_flags, task_flags, task_state};
 pub use wait::{FutexCall, FutexWait};
 
@@ -29,6 +31,10 @@ pub mod names {
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of [`crate::ExecEvent`].
     pub const EVENTS: &str = "EVENTS";
+    /// Ring buffer of [`crate::SpawnEvent`] and [`crate::ExitEvent`].
+    pub const SPAWNS: &str = "SPAWNS";
+    /// Read-only global: 1 when births and deaths of threads are to be told.
+    pub const SPAWN_PROBES: &str = "SPAWN_PROBES";
     /// Read-only global: [`crate::TaskOffsets`].
     pub const OFFSETS: &str = "OFFSETS";
     /// Read-only global: [`crate::Filter`] as a `u32`.

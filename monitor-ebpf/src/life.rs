@@ -7,9 +7,10 @@ use monitor_common::{Counter, ExecEvent, Filter, FutexWait, ProcessEntry, select
 
 use crate::{
     maps::{
-        EVENTS, FILTER, FUTEX_PROBES, OWN, PROCESSES, WAITS, add, add_wait, count, is_watched, put_process,
-        remove_process, remove_wait,
+        EVENTS, FILTER, FUTEX_PROBES, OWN, PROCESSES, SPAWN_PROBES, WAITS, add, add_wait, count, is_watched,
+        put_process, remove_process, remove_wait,
     },
+    spawn,
     task::{Kernel, offset},
 };
 
@@ -43,6 +44,9 @@ pub fn new_task(ctx: BtfTracePointContext) -> i32 {
         }
     }
     watch_thread(&ctx, task.read(offset!(pid)));
+    if clone_flags & CLONE_THREAD != 0 && SPAWN_PROBES.load() != 0 {
+        spawn::tell_birth(task);
+    }
     0
 }
 
@@ -103,6 +107,9 @@ pub fn task_exit(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the entry is this thread's own.
     let waits = unsafe { WAITS.get(tid) }.map_or(0, |wait| wait.waits);
     remove_wait(tid);
+    if SPAWN_PROBES.load() != 0 && is_watched(tgid) {
+        spawn::tell_death(Kernel::new(task));
+    }
     if is_last {
         remove_process(tgid);
     } else if waits != 0 {

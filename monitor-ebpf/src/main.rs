@@ -7,6 +7,7 @@
 mod futex;
 mod life;
 mod maps;
+mod spawn;
 mod sweep;
 mod task;
 

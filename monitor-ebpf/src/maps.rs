@@ -6,9 +6,9 @@ use aya_ebpf::{
     Global,
     bindings::BPF_NOEXIST,
     macros::map,
-    maps::{HashMap, PerCpuArray, RingBuf},
+    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use monitor_common::{Counter, Filter, FutexWait, ProcessEntry, TaskRecord, selected};
+use monitor_common::{Counter, Filter, FutexWait, ProcessEntry, SpawnCall, TaskRecord, selected};
 
 /// `-EEXIST`.
 const EEXIST: i32 = -17;
@@ -30,6 +30,18 @@ pub static SCRATCH: PerCpuArray<TaskRecord> = PerCpuArray::with_max_entries(1, 0
 
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
+
+/// Births and deaths of threads; room for some two hundred births at once.
+#[map]
+pub static SPAWNS: RingBuf = RingBuf::with_byte_size(1024 * 1024, 0);
+
+/// Calls of `pthread_create` that have not made their thread yet, by the creator's host tid. A call that fails
+/// leaves its entry behind until the same thread calls again, or others push it out.
+#[map]
+pub static SPAWNING: LruHashMap<u32, SpawnCall> = LruHashMap::with_max_entries(4_096, 0);
+
+#[unsafe(no_mangle)]
+pub static SPAWN_PROBES: Global<u32> = Global::new(0);
 
 #[unsafe(no_mangle)]
 pub static FILTER: Global<u32> = Global::new(Filter::All as u32);
