@@ -1,0 +1,222 @@
+//! Who made a thread and what it runs, from what the spawn probe saw; and where that probe is to be put.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+};
+
+use object::{
+    LittleEndian, Object as _, ObjectSegment as _, ObjectSymbol as _,
+    read::{ReadCache, elf::ElfFile64},
+};
+
+use super::{Inspector, Known, Origin as CodeOrigin, StackMemory, walk};
+use crate::{
+    identify::{CodeAddress, StackError, demangle::demangle, file, sites},
+    model::{Frame, Site},
+    observe::{
+        helper::{Birth, NamedBirth, SpawnPoint},
+        memory::read_present,
+        thread::spawns::Origin,
+    },
+};
+
+/// The function that all C libraries make threads by.
+const SYMBOL: &str = "pthread_create";
+/// Files that may have it, by the beginnings of their names; beside them the program itself, when it is static.
+const LIBRARIES: [&str; 4] = ["libc.", "libc-", "libpthread", "ld-musl"];
+/// The fourth word of a Rust vtable: the first method, after drop, size and alignment.
+const RUST_CALL: u64 = 24;
+/// Symbols that are looked through.
+const MAX_SYMBOLS: usize = 4 << 20;
+/// Longest name of a C++ type that is read.
+const MAX_TYPE: usize = 1_024;
+
+impl Inspector {
+    /// Where a process's `pthread_create`s are: file offsets for a uprobe.
+    ///
+    /// # Errors
+    /// When nothing can be told of this process.
+    pub fn spawn_points(&mut self, pid: u32, tid: u32) -> Result<Vec<SpawnPoint>, StackError> {
+        self.guarded(|this| {
+            this.refresh_or_read(pid, tid)?;
+            let target = this.target(pid, tid).ok_or(StackError::Gone)?;
+            let program = fs::metadata(format!("/proc/{tid}/exe"))
+                .map(|exe| exe.ino())
+                .unwrap_or(0);
+            let mut points: Vec<SpawnPoint> = Vec::new();
+            let mut seen = Vec::new();
+            for code in target.process.maps.code() {
+                let may_have_it = LIBRARIES.iter().any(|library| code.name.starts_with(library));
+                if code.origin != CodeOrigin::File
+                    || seen.contains(&code.file)
+                    || !(may_have_it || code.file.1 == program)
+                {
+                    continue;
+                }
+                seen.push(code.file);
+                let Ok(file) = file::open_mapped(tid, code.range.start, code.range.end) else {
+                    continue;
+                };
+                let path = PathBuf::from(format!(
+                    "/proc/{pid}/map_files/{:x}-{:x}",
+                    code.range.start, code.range.end
+                ));
+                let is_code = |offset: &u64| {
+                    target.process.maps.code().iter().any(|other| {
+                        let length = other.range.end - other.range.start;
+                        other.file == code.file && (other.offset..other.offset + length).contains(offset)
+                    })
+                };
+                points.extend(
+                    offset_of(file)
+                        .filter(is_code)
+                        .map(|offset| SpawnPoint { file: path, offset }),
+                );
+            }
+            Ok(points)
+        })
+    }
+
+    /// Who made a thread, and what it runs.
+    ///
+    /// # Errors
+    /// When nothing can be told of this process.
+    pub fn birth(&mut self, birth: &Birth) -> Result<NamedBirth, StackError> {
+        if birth.registers.ip == 0 {
+            // Not made by pthread_create: nothing was seen.
+            return Ok(NamedBirth::default());
+        }
+        let frames = self.guarded(|this| this.creator(birth))?;
+        let (entry, is_routine) = self.start(birth);
+        // The first frame is pthread_create itself.
+        let caller = frames.get(1..2).and_then(sites::block_site);
+        let is_plain = is_routine && caller.is_some();
+        let spawn_site = caller.or_else(|| sites::block_site(&frames));
+        Ok(NamedBirth {
+            origin: Origin { entry, spawn_site },
+            is_plain,
+        })
+    }
+
+    /// The creator's stack, from the copy that the probe made.
+    fn creator(&mut self, birth: &Birth) -> Result<Vec<Frame>, StackError> {
+        let (pid, tid, registers) = (birth.pid, birth.creator, birth.registers);
+        self.prepare(pid, tid, |process| process.code_at(registers.ip).is_some())?;
+        let max_frames = self.max_frames;
+        let mut target = self.target(pid, tid).ok_or(StackError::Gone)?;
+        let (maps, pages) = (target.process.maps.clone(), target.process.pages.clone());
+        let mut memory = StackMemory::copied(tid, &pages, &maps, registers.sp, birth.stack.clone());
+        let known = Known {
+            ip: registers.ip,
+            sp: registers.sp,
+            bp: registers.bp,
+            di: None,
+        };
+        let walked = walk(&mut target, &mut memory, known, max_frames);
+        let mut frames = Vec::new();
+        for place in &walked.places {
+            frames.extend(target.frames(*place));
+        }
+        self.let_go();
+        Ok(frames)
+    }
+
+    /// What the thread runs: its start routine (then the answer is `true`), or, where that is the standard library's
+    /// own, what that was given.
+    fn start(&mut self, birth: &Birth) -> (Option<Site>, bool) {
+        let routine = self.frames_at(birth, birth.start_routine);
+        match sites::entry(&routine) {
+            Some(site) => (Some(site), true),
+            None => (self.given(birth, &routine), false),
+        }
+    }
+
+    fn given(&mut self, birth: &Birth, routine: &[Frame]) -> Option<Site> {
+        let [first, second] = birth.argument_words;
+        // Rust: a box of a closure, whose second word is the closure's vtable.
+        let rust = self.word(birth, second.wrapping_add(RUST_CALL));
+        // C++: a state object that begins with its vtable; a plain function follows.
+        let candidates = [Some(second), rust];
+        for address in candidates.into_iter().flatten() {
+            if let Some(site) = sites::entry(&self.frames_at(birth, address)) {
+                return Some(site);
+            }
+        }
+        if let Some(callable) = self.callable(birth, first) {
+            return Some(Site {
+                function: callable,
+                file: None,
+                line: None,
+            });
+        }
+        let function = routine.last()?.function.clone()?;
+        Some(Site {
+            function,
+            file: None,
+            line: None,
+        })
+    }
+
+    fn frames_at(&mut self, birth: &Birth, address: u64) -> Vec<Frame> {
+        // What is no code has no name.
+        self.name(birth.pid, birth.creator, CodeAddress::Exact(address))
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|frame| frame.function.is_some())
+            .collect()
+    }
+
+    /// The callable inside `std::thread::_State_impl<…tuple<CALLABLE>…>`, by the type information that a vtable
+    /// begins with (Itanium C++ ABI, 2.9.5).
+    fn callable(&self, birth: &Birth, vtable: u64) -> Option<String> {
+        let information = self.word(birth, vtable.checked_sub(8)?)?;
+        let name_at = self.word(birth, information.checked_add(8)?)?;
+        let mut name = Vec::new();
+        while name.len() < MAX_TYPE {
+            let word = self
+                .word(birth, name_at.checked_add(name.len() as u64)?)?
+                .to_le_bytes();
+            match word.iter().position(|byte| *byte == 0) {
+                Some(end) => {
+                    name.extend_from_slice(&word[..end]);
+                    break;
+                }
+                None => name.extend_from_slice(&word),
+            }
+        }
+        let name = String::from_utf8(name).ok()?;
+        let readable = demangle(&format!("_ZTS{name}"));
+        let (_, inside) = readable.split_once("std::tuple<")?;
+        let mut depth = 1;
+        let end = inside.find(|c| {
+            depth += i32::from(c == '<') - i32::from(c == '>');
+            depth == 0
+        })?;
+        Some(inside.get(..end)?.trim().to_owned())
+    }
+
+    fn word(&self, birth: &Birth, address: u64) -> Option<u64> {
+        let bytes = read_present(birth.creator, address, 8)?;
+        Some(u64::from_le_bytes(*bytes.first_chunk()?))
+    }
+}
+
+/// Offset of the function in its file.
+fn offset_of(file: File) -> Option<u64> {
+    let cache = ReadCache::new(file);
+    let elf = ElfFile64::<LittleEndian, _>::parse(&cache).ok()?;
+    let symbols = elf.dynamic_symbols().chain(elf.symbols()).take(MAX_SYMBOLS);
+    let address = symbols.into_iter().find_map(|symbol| {
+        let is_it = symbol.is_definition() && symbol.name_bytes() == Ok(SYMBOL.as_bytes());
+        is_it.then(|| symbol.address())
+    })?;
+    elf.segments().find_map(|segment| {
+        let (offset, length) = segment.file_range();
+        let within = address
+            .checked_sub(segment.address())
+            .filter(|within| *within < length)?;
+        offset.checked_add(within)
+    })
+}

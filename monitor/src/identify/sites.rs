@@ -1,0 +1,85 @@
+//! Which frame of a stack stands for it: where it blocks, and what it runs. Pure; the rules are in `rules`.
+//!
+//! The block site is the innermost frame of the program's own code, the entry its outermost. Between them and the
+//! kernel are libraries that wait on behalf of others: C's, C++'s and Rust's, and runtimes.
+
+mod names;
+mod rules;
+mod table;
+
+use names::short;
+use rules::{Role, Rules};
+
+use crate::model::{Frame, Site};
+
+/// Stands for a function that nothing is known of.
+pub const UNKNOWN: &str = "[unknown]";
+
+/// Where a thread blocks. When none of its frames is the program's own, the innermost of the runtime that it
+/// belongs to: what an idle pool looks like. `None` when there is no other code than the C library's.
+pub fn block_site(frames: &[Frame]) -> Option<Site> {
+    let rules = Rules::of(frames);
+    let told = |index: &usize| matches!(rules.role(*index), Role::Own | Role::Interpreter(_));
+    if let Some(index) = (0..frames.len()).find(told) {
+        return site(&rules, index);
+    }
+    let runtime = outermost_of_runtime(&rules, frames)?;
+    let name = rules.runtime(runtime);
+    let index = (0..frames.len()).find(|index| rules.runtime(*index) == name)?;
+    site(&rules, index)
+}
+
+/// What a thread runs: its start routine, or a closure. Its line is left out: a frame knows but the one where it
+/// is now, which is no part of what a thread *is*. Not to be asked of a stack whose outermost frames are missing.
+pub fn entry(frames: &[Frame]) -> Option<Site> {
+    let rules = Rules::of(frames);
+    let told = |index: &usize| matches!(rules.role(*index), Role::Own | Role::Interpreter(_));
+    let index = (0..frames.len())
+        .rev()
+        .find(told)
+        .or_else(|| outermost_of_runtime(&rules, frames))?;
+    Some(Site {
+        line: None,
+        ..site(&rules, index)?
+    })
+}
+
+fn outermost_of_runtime(rules: &Rules<'_>, frames: &[Frame]) -> Option<usize> {
+    (0..frames.len())
+        .rev()
+        .find(|index| rules.role(*index) == Role::Runtime)
+}
+
+fn site(rules: &Rules<'_>, index: usize) -> Option<Site> {
+    let frame = rules.frame(index)?;
+    let function = match (rules.role(index), &frame.function) {
+        (Role::Interpreter(name), _) => return Some(named(name.to_owned())),
+        (_, Some(function)) => short(function),
+        (_, None) => return Some(named(in_brackets(&frame.module))),
+    };
+    Some(Site {
+        function,
+        file: frame.file.clone(),
+        line: frame.line,
+    })
+}
+
+fn named(function: String) -> Site {
+    Site {
+        function,
+        file: None,
+        line: None,
+    }
+}
+
+/// `[libfoo.so.1]`; what has brackets already (`[jit]`) keeps them.
+fn in_brackets(module: &str) -> String {
+    match module {
+        "" => UNKNOWN.to_owned(),
+        module if module.starts_with('[') => module.to_owned(),
+        module => format!("[{module}]"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

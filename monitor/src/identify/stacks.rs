@@ -1,0 +1,216 @@
+//! Stacks of blocked tasks, each read once for each wait. What is not there in time is attached in the next pass.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::worker::{Answer, Question, Worker};
+use crate::{
+    model::{Anchor, Cause, Observation, ProcessId, Stack},
+    observe::{
+        bpf::SpawnEvent,
+        helper::{HelperOptions, NamedBirth, SpawnPoint},
+    },
+};
+
+/// Stacks that are asked for in one pass at most; the rest in the next.
+const MAX_ASKED: usize = 20_000;
+
+/// A wait, and where its thread sleeps in it.
+pub type Key = (ProcessId, Anchor);
+
+struct Known {
+    /// `None`: asked for.
+    answer: Option<Result<Arc<Stack>, Cause>>,
+    seen_in: u64,
+}
+
+/// Knows the stacks of waits.
+pub struct Identifier {
+    worker: Worker,
+    known: HashMap<Key, Known>,
+    interned: HashSet<Arc<Stack>>,
+    waiting: usize,
+    pass: u64,
+    /// Answers to other questions than for stacks, until they are fetched.
+    points: Vec<(ProcessId, Vec<SpawnPoint>)>,
+    births: Vec<(ProcessId, Box<SpawnEvent>, NamedBirth)>,
+}
+
+impl Identifier {
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(options: HelperOptions) -> io::Result<Self> {
+        Ok(Self {
+            worker: Worker::start(options)?,
+            known: HashMap::new(),
+            interned: HashSet::new(),
+            waiting: 0,
+            pass: 0,
+            points: Vec::new(),
+            births: Vec::new(),
+        })
+    }
+
+    /// Pid of the helper process while one runs.
+    pub fn helper_pid(&self) -> Option<u32> {
+        self.worker.helper_pid()
+    }
+
+    /// Asks where a process's `pthread_create`s are; see [`Self::spawn_points`].
+    pub fn ask_spawn_points(&self, process: ProcessId) -> bool {
+        self.worker.ask(process, Question::SpawnPoints)
+    }
+
+    /// Asks who made a thread; see [`Self::births`].
+    pub fn ask_birth(&self, process: ProcessId, event: Box<SpawnEvent>) -> bool {
+        self.worker.ask(process, Question::Birth(event))
+    }
+
+    /// Answers to [`Self::ask_spawn_points`] that have come.
+    pub fn spawn_points(&mut self) -> Vec<(ProcessId, Vec<SpawnPoint>)> {
+        self.take_answers();
+        std::mem::take(&mut self.points)
+    }
+
+    /// Answers to [`Self::ask_birth`] that have come.
+    pub fn births(&mut self) -> Vec<(ProcessId, Box<SpawnEvent>, NamedBirth)> {
+        self.take_answers();
+        std::mem::take(&mut self.births)
+    }
+
+    fn take_answers(&mut self) {
+        let now = Instant::now();
+        while let Some((process, answer)) = self.worker.answer(now) {
+            self.take(process, answer);
+        }
+    }
+
+    /// Attaches the stacks of all tasks that have waited for `threshold`, and waits for those that are not known
+    /// yet for `patience` at most. Returns the waits whose stacks are new: they hold only if their threads have
+    /// not run meanwhile ([`Self::confirm`]).
+    pub fn attach(
+        &mut self,
+        observations: &mut [Observation],
+        threshold: Duration,
+        patience: Duration,
+    ) -> Vec<Key> {
+        self.pass += 1;
+        self.ask(observations, threshold);
+        let new = self.collect(Instant::now() + patience);
+        self.answer(observations, threshold);
+        let pass = self.pass;
+        self.known.retain(|_, known| known.seen_in == pass);
+        self.interned.retain(|stack| Arc::strong_count(stack) > 1);
+        new
+    }
+
+    /// Of the stacks that [`Self::attach`] called new, keeps those whose wait is still the same in a later
+    /// observation; the others were read while their threads ran. Attaches what is known to that observation.
+    pub fn confirm(&mut self, observations: &mut [Observation], new: &[Key], threshold: Duration) {
+        let still: HashSet<Key> = anchors(observations, Duration::ZERO).collect();
+        for key in new.iter().filter(|key| !still.contains(key)) {
+            self.known.remove(key);
+        }
+        self.answer(observations, threshold);
+    }
+
+    fn ask(&mut self, observations: &[Observation], threshold: Duration) {
+        for (process, anchor) in anchors(observations, threshold) {
+            let key = (process, anchor);
+            if let Some(known) = self.known.get_mut(&key) {
+                known.seen_in = self.pass;
+            } else if self.waiting < MAX_ASKED && self.worker.ask(process, Question::Stack(anchor)) {
+                self.waiting += 1;
+                self.known.insert(
+                    key,
+                    Known {
+                        answer: None,
+                        seen_in: self.pass,
+                    },
+                );
+            }
+        }
+    }
+
+    fn collect(&mut self, until: Instant) -> Vec<Key> {
+        let mut new = Vec::new();
+        while self.waiting > 0 {
+            let Some((process, answer)) = self.worker.answer(until) else {
+                break;
+            };
+            new.extend(self.take(process, answer));
+        }
+        new
+    }
+
+    /// Takes an answer down; the wait, when it is a new stack.
+    fn take(&mut self, process: ProcessId, answer: Answer) -> Option<Key> {
+        let (anchor, answer) = match answer {
+            Answer::Stack(anchor, answer) => (anchor, answer),
+            Answer::SpawnPoints(points) => {
+                self.points.push((process, points));
+                return None;
+            }
+            Answer::Birth(event, named) => {
+                self.births.push((process, event, named));
+                return None;
+            }
+        };
+        self.waiting -= 1;
+        let key = (process, anchor);
+        let answer = answer.map(|stack| self.intern(stack));
+        let is_new = answer.is_ok();
+        let known = self.known.get_mut(&key)?;
+        known.answer = Some(answer);
+        is_new.then_some(key)
+    }
+
+    fn answer(&self, observations: &mut [Observation], threshold: Duration) {
+        for observation in observations {
+            let process = observation.process.id;
+            for task in &mut observation.tasks {
+                let Some(wait) = task.wait.as_ref().filter(|wait| wait.age >= threshold) else {
+                    continue;
+                };
+                let Some(anchor) = wait.anchor else { continue };
+                match self
+                    .known
+                    .get(&(process, anchor))
+                    .and_then(|known| known.answer.as_ref())
+                {
+                    Some(Ok(stack)) => task.stack = Some(Arc::clone(stack)),
+                    Some(Err(cause)) => {
+                        observation.incomplete.insert(*cause);
+                    }
+                    None if self.known.contains_key(&(process, anchor)) => {
+                        observation.incomplete.insert(Cause::StackPending);
+                    }
+                    None => {}
+                }
+            }
+        }
+    }
+
+    /// Thousands of threads share few stacks.
+    fn intern(&mut self, stack: Arc<Stack>) -> Arc<Stack> {
+        match self.interned.get(&stack) {
+            Some(known) => Arc::clone(known),
+            None => {
+                self.interned.insert(Arc::clone(&stack));
+                stack
+            }
+        }
+    }
+}
+
+fn anchors(observations: &[Observation], threshold: Duration) -> impl Iterator<Item = Key> {
+    observations.iter().flat_map(move |observation| {
+        let waits = observation.tasks.iter().filter_map(|task| task.wait.as_ref());
+        let old = waits.filter(move |wait| wait.age >= threshold);
+        old.filter_map(|wait| Some((observation.process.id, wait.anchor?)))
+    })
+}
