@@ -104,13 +104,15 @@ pub(super) fn attach(ebpf: &mut Ebpf, spec: &ProbeSpec, btf: &Btf) -> Result<(),
         return Err("the object does not have it (built from other sources)".to_owned());
     };
     match (spec.hook, program) {
-        (Hook::Iterator, Program::Iter(program)) => program.load("task", btf).map_err(describe),
+        (Hook::Iterator, Program::Iter(program)) => {
+            program.load("task", btf).map_err(|error| describe(&error))
+        }
         (Hook::Btf(tracepoint), Program::BtfTracePoint(program)) => {
-            attach_btf(program, tracepoint, btf).map_err(describe)
+            attach_btf(program, tracepoint, btf).map_err(|error| describe(&error))
         }
         (Hook::Syscall(tracepoint), Program::TracePoint(program)) => {
             check_tracefs(tracepoint)?;
-            attach_syscall(program, tracepoint).map_err(describe)
+            attach_syscall(program, tracepoint).map_err(|error| describe(&error))
         }
         _ => Err("the object has another program of this name".to_owned()),
     }
@@ -158,9 +160,9 @@ fn check_tracefs(tracepoint: &str) -> Result<(), String> {
 }
 
 /// The whole chain of causes in one line.
-fn describe(error: ProgramError) -> String {
+pub(super) fn describe(error: &ProgramError) -> String {
     let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
+    let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         text = format!("{text}: {cause}");
         source = cause.source();

@@ -23,6 +23,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mo
 pub struct LoadOptions {
     pub filter: Filter,
     pub futex_probes: bool,
+    /// Whether births and deaths of threads are to be told.
+    pub spawn_probes: bool,
     /// Entries of the map of futex waits: threads that the probes can watch at once.
     pub max_threads: u32,
     /// Level of the kernel side's own messages; they cost nothing when off.
@@ -39,6 +41,8 @@ pub enum LoadError {
     NoBtf(io::Error),
     #[error("{0}.\n  taskleak cannot observe threads on this kernel: please report its version (uname -r).")]
     Offsets(#[from] btf::BtfError),
+    #[error("no thread can be started: {0}")]
+    Thread(io::Error),
     #[error("the eBPF object was refused: {0}")]
     Object(String),
     #[error(
@@ -84,6 +88,7 @@ impl Probes {
         let filter = options.filter as u32;
         let own_tgid = std::process::id();
         let futex_probes = u32::from(options.futex_probes);
+        let spawn_probes = u32::from(options.spawn_probes);
         let log_level = options.log as u8;
         let mut ebpf = EbpfLoader::new()
             // The object has no relocations against kernel types.
@@ -92,6 +97,7 @@ impl Probes {
             .override_global(names::FILTER, &filter, true)
             .override_global(names::OWN_TGID, &own_tgid, true)
             .override_global(names::FUTEX_PROBES, &futex_probes, true)
+            .override_global(names::SPAWN_PROBES, &spawn_probes, true)
             .override_global("AYA_LOG_LEVEL", &log_level, true)
             .map_max_entries(names::WAITS, options.max_threads)
             .load(OBJECT)

@@ -8,14 +8,16 @@ mod btf;
 mod counters;
 mod events;
 mod load;
+mod spawn;
 mod sweep;
 
 pub use attach::{PROBES, ProbeSpec};
 pub use counters::enable_run_stats;
 pub use events::ExecEvents;
 pub use load::{LoadError, LoadOptions, Probes};
+pub use spawn::{SpawnEvents, SpawnMessage, SpawnProbe};
 
-pub use monitor_common::{TaskRecord, record_flags, selected, task_flags, task_state};
+pub use monitor_common::{ExitEvent, SpawnEvent, TaskRecord, record_flags, selected, task_flags, task_state};
 
 /// One probe and whether it works.
 #[derive(Clone, Debug)]

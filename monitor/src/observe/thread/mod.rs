@@ -4,7 +4,10 @@
 //! fault). Since when: the futex probes know exactly; for all other waits it is the moment when it left the
 //! CPU, as the scheduler keeps it, which is right for waits from before the monitor came as well.
 
+pub mod holders;
 mod restart;
+pub mod spawning;
+pub mod spawns;
 mod state;
 mod syscalls;
 mod timeout;
@@ -18,9 +21,14 @@ use std::{
 
 use monitor_common::record_flags;
 
-use self::{restart::Restarts, state::State, timeout::Clocks, waits::Waits};
-use super::{bpf::TaskRecord, memory::Memory};
-use crate::model::{Cause, Kind, Observation, Process, ProcessId, Task, Wait};
+use self::{
+    restart::Restarts,
+    state::State,
+    timeout::Clocks,
+    waits::{Since, Waits},
+};
+use super::{bpf::TaskRecord, helper::Helper};
+use crate::model::{Anchor, Cause, Kind, Observation, Process, ProcessId, Registers, Task, Wait};
 
 /// Selected, but without an entry of the futex probes.
 const NOT_WATCHED: u32 = record_flags::SELECTED | record_flags::FUTEX_WAIT;
@@ -38,9 +46,13 @@ pub struct Threads {
     pass: Pass,
 }
 
+/// The records of one sweep, for what needs more of a thread than its task tells.
+pub type Records = HashMap<ProcessId, Vec<TaskRecord>>;
+
 #[derive(Default)]
 struct Pass {
     observations: Vec<Observation>,
+    records: Records,
     by_process: HashMap<ProcessId, usize>,
     /// CLOCK_MONOTONIC − the scheduler's clock, as near as this sweep came to it.
     clock_offset: Option<i64>,
@@ -70,7 +82,7 @@ impl Threads {
     }
 
     /// Takes in one thread of a watched process.
-    pub fn record(&mut self, record: &TaskRecord, process: &Arc<Process>, memory: &mut Memory) {
+    pub fn record(&mut self, record: &TaskRecord, process: &Arc<Process>, helper: &mut Helper) {
         let lag = record.sampled_at.wrapping_sub(record.reader_arrival) as i64;
         let offset = self.pass.clock_offset.map_or(lag, |offset| offset.min(lag));
         self.pass.clock_offset = Some(offset);
@@ -90,8 +102,9 @@ impl Threads {
         if self.futex_probes && record.record_flags & NOT_WATCHED == record_flags::SELECTED {
             observation.incomplete.insert(Cause::ProbesFull);
         }
-        let age = match state {
-            State::Sleeping => self.sleeping(record, index, offset, memory),
+        self.pass.records.entry(process.id).or_default().push(*record);
+        let wait = match state {
+            State::Sleeping => self.sleeping(record, index, offset, helper),
             State::Held(cause) => {
                 self.pass.observations[index].incomplete.insert(cause);
                 self.waits.held(record, offset)
@@ -101,21 +114,25 @@ impl Threads {
                 None
             }
         };
-        let wait = age.map(|(call, age)| Wait {
+        let wait = wait.map(|(call, since)| Wait {
             reason: call.reason,
             class: call.class,
-            age,
+            age: age(record, since),
+            anchor: anchor(record, since),
         });
         self.pass.observations[index].tasks.push(Task {
             kind: Kind::Thread,
             id: record.tid.into(),
+            name: wait.is_some().then(|| name_of(record, process)).flatten(),
             wait,
-            entry: None,
+            stack: None,
+            spawn_site: None,
+            waits_for: Vec::new(),
         });
     }
 
     /// Ends the pass: what is known of threads that were not met is forgotten.
-    pub fn end(&mut self) -> Vec<Observation> {
+    pub fn end(&mut self) -> (Vec<Observation>, Records) {
         self.waits.end_pass();
         let pass = std::mem::take(&mut self.pass);
         let mut told = HashMap::with_capacity(pass.observations.len());
@@ -128,7 +145,7 @@ impl Threads {
             }
         }
         self.futex_waits = told;
-        observations
+        (observations, pass.records)
     }
 
     fn observation(&mut self, process: &Arc<Process>) -> usize {
@@ -142,6 +159,7 @@ impl Threads {
                 process: Arc::clone(process),
                 tasks: Vec::new(),
                 incomplete: BTreeSet::new(),
+                deadlocks: Vec::new(),
                 futex_waits: self.futex_probes.then_some(0),
             });
             observations.len() - 1
@@ -154,8 +172,8 @@ impl Threads {
         record: &TaskRecord,
         index: usize,
         offset: i64,
-        memory: &mut Memory,
-    ) -> Option<(syscalls::Call, Duration)> {
+        helper: &mut Helper,
+    ) -> Option<(syscalls::Call, Since)> {
         let incomplete = &mut self.pass.observations[index].incomplete;
         if record.record_flags & record_flags::NO_REGISTERS != 0 {
             incomplete.insert(Cause::Registers);
@@ -175,18 +193,17 @@ impl Threads {
         }
         let call = syscalls::lookup(number, compat);
         let since = self.waits.sleeping(record, number, &call, offset);
-        let age = Duration::from_nanos(record.sampled_at.saturating_sub(since));
         let clocks = Clocks {
-            since,
+            since: since.counted,
             realtime_offset: self.pass.realtime_offset,
             boottime_offset: self.pass.boottime_offset,
         };
-        let read = |address, length| memory.read(record.tid, address, length);
+        let read = |address, length| helper.read(record.tid, address, length);
         match self
             .waits
-            .is_unbounded(record, &call, &clocks, age >= self.threshold, read)
+            .is_unbounded(record, &call, &clocks, age(record, since) >= self.threshold, read)
         {
-            Ok(true) => Some((call, age)),
+            Ok(true) => Some((call, since)),
             Ok(false) => None,
             Err(_) => {
                 incomplete.insert(Cause::Timeout);
@@ -194,6 +211,35 @@ impl Threads {
             }
         }
     }
+}
+
+fn age(record: &TaskRecord, since: Since) -> Duration {
+    Duration::from_nanos(record.sampled_at.saturating_sub(since.counted))
+}
+
+/// The thread's own name, where it is not its process's.
+fn name_of(record: &TaskRecord, process: &Process) -> Option<Box<str>> {
+    let end = record
+        .comm
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(record.comm.len());
+    let name = String::from_utf8_lossy(&record.comm[..end]);
+    (name != process.comm).then(|| name.into())
+}
+
+/// `None` for 32-bit threads: nothing here unwinds their stacks.
+fn anchor(record: &TaskRecord, since: Since) -> Option<Anchor> {
+    (record.record_flags & record_flags::COMPAT == 0).then_some(Anchor {
+        tid: record.tid,
+        start_boottime: record.start_boottime,
+        began: since.began,
+        registers: Registers {
+            ip: record.ip,
+            sp: record.sp,
+            bp: record.bp,
+        },
+    })
 }
 
 /// A clock of the machine in ns.

@@ -5,7 +5,7 @@
 //! prev_sum_exec_runtime`, kept for fair tasks only); the first sweep that saw this switch count. Time spent
 //! stopped or frozen is taken out.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use monitor_common::record_flags;
 
@@ -13,7 +13,7 @@ use super::{
     syscalls::{self, Call},
     timeout::{self, Bound, Clocks, InMemory},
 };
-use crate::observe::{bpf::TaskRecord, memory::MemoryError};
+use crate::observe::{bpf::TaskRecord, helper::HelperError};
 
 /// `SCHED_NORMAL`, `SCHED_BATCH`, `SCHED_IDLE` of include/uapi/linux/sched.h.
 const FAIR: [u32; 3] = [0, 3, 5];
@@ -67,6 +67,15 @@ struct Hold {
     switches_before: u64,
 }
 
+/// Since when a thread waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// CLOCK_MONOTONIC ns when the wait began: the same for as long as the wait lasts.
+    pub began: u64,
+    /// The same with the time that does not count taken out: what its age is counted from.
+    pub counted: u64,
+}
+
 /// The waits of every watched thread, by host tid.
 pub struct Waits {
     threads: HashMap<u32, Thread>,
@@ -97,7 +106,7 @@ impl Waits {
     }
 
     /// A stopped or frozen thread: the wait that it was in before, at the age that it had then.
-    pub fn held(&mut self, record: &TaskRecord, clock_offset: i64) -> Option<(Call, Duration)> {
+    pub fn held(&mut self, record: &TaskRecord, clock_offset: i64) -> Option<(Call, Since)> {
         let pass = self.pass;
         let thread = self.known(record)?;
         thread.seen_in = pass;
@@ -116,11 +125,15 @@ impl Waits {
             }
         });
         let call = syscalls::lookup(thread.number, thread.compat);
-        (thread.unbounded == Some(true)).then(|| (call, Duration::from_nanos(hold.age)))
+        let since = Since {
+            began: thread.began,
+            counted: record.sampled_at.saturating_sub(hold.age),
+        };
+        (thread.unbounded == Some(true)).then_some((call, since))
     }
 
-    /// A sleeping thread in the given call: CLOCK_MONOTONIC ns since when, held time taken out.
-    pub fn sleeping(&mut self, record: &TaskRecord, number: i64, call: &Call, clock_offset: i64) -> u64 {
+    /// A sleeping thread in the given call.
+    pub fn sleeping(&mut self, record: &TaskRecord, number: i64, call: &Call, clock_offset: i64) -> Since {
         let pass = self.pass;
         let shape = Shape::of(record);
         let tick = self.tick;
@@ -167,7 +180,10 @@ impl Waits {
             seen_in: pass,
         };
         self.threads.insert(record.host_tid, thread);
-        began + excluded
+        Since {
+            began,
+            counted: began + excluded,
+        }
     }
 
     /// Number of the call that a thread was in when it was last seen, if it still is in the same one under the
@@ -190,8 +206,8 @@ impl Waits {
         call: &Call,
         clocks: &Clocks,
         look: bool,
-        mut read: impl FnMut(u64, usize) -> Result<Vec<u8>, MemoryError>,
-    ) -> Result<bool, MemoryError> {
+        mut read: impl FnMut(u64, usize) -> Result<Vec<u8>, HelperError>,
+    ) -> Result<bool, HelperError> {
         let Some(thread) = self.threads.get_mut(&record.host_tid) else {
             return Ok(false);
         };
@@ -240,10 +256,10 @@ impl Thread {
 fn follow(
     memory: &InMemory,
     clocks: &Clocks,
-    read: &mut impl FnMut(u64, usize) -> Result<Vec<u8>, MemoryError>,
-) -> Result<Bound, MemoryError> {
+    read: &mut impl FnMut(u64, usize) -> Result<Vec<u8>, HelperError>,
+) -> Result<Bound, HelperError> {
     let bytes = read(memory.address, memory.length())?;
-    memory.bound(&bytes, clocks).ok_or(MemoryError::Absent)
+    memory.bound(&bytes, clocks).ok_or(HelperError::Absent)
 }
 
 /// What the futex probes know of the wait that this record shows: CLOCK_MONOTONIC ns of its start (0: from before

@@ -65,7 +65,9 @@ fn probed(record: TaskRecord, start: u64, paused: u64) -> TaskRecord {
 
 /// Age in ms of a sleeping thread, as one sweep sees it.
 fn age(waits: &mut Waits, record: &TaskRecord) -> u64 {
-    let since = waits.sleeping(record, record.syscall, &call(record.syscall), 0);
+    let since = waits
+        .sleeping(record, record.syscall, &call(record.syscall), 0)
+        .counted;
     // What `Threads` does next: an untimed call is without an end.
     let clocks = Clocks {
         since,
@@ -83,7 +85,9 @@ fn age(waits: &mut Waits, record: &TaskRecord) -> u64 {
 }
 
 fn held_age(waits: &mut Waits, record: &TaskRecord) -> Option<u64> {
-    let age = waits.held(record, 0).map(|(_, age)| age.as_millis() as u64);
+    let age = waits
+        .held(record, 0)
+        .map(|(_, since)| (record.sampled_at - since.counted) / MS);
     waits.end_pass();
     age
 }
@@ -101,11 +105,15 @@ fn the_last_stay_on_the_cpu_does_not_count() {
 fn the_distance_of_the_clocks_is_taken_out() {
     let record = asleep(10_000, 9_000, 1);
     assert_eq!(
-        new_waits().sleeping(&record, FUTEX, &call(FUTEX), -500 * MS as i64),
+        new_waits()
+            .sleeping(&record, FUTEX, &call(FUTEX), -500 * MS as i64)
+            .counted,
         8_500 * MS
     );
     assert_eq!(
-        new_waits().sleeping(&record, FUTEX, &call(FUTEX), 500 * MS as i64),
+        new_waits()
+            .sleeping(&record, FUTEX, &call(FUTEX), 500 * MS as i64)
+            .counted,
         9_500 * MS
     );
 }
@@ -295,7 +303,7 @@ fn a_timeout_that_cannot_be_read_is_said() {
     };
     let mut waits = new_waits();
     waits.sleeping(&timed, FUTEX, &call(FUTEX), 0);
-    let unreadable = |_, _| Err(MemoryError::Absent);
+    let unreadable = |_, _| Err(HelperError::Absent);
     assert!(
         waits
             .is_unbounded(&timed, &call(FUTEX), &clocks, true, unreadable)

@@ -1,0 +1,159 @@
+//! The helper process: everything that reads a target's memory or files happens in it.
+//!
+//! A read of a page that userfaultfd or FUSE serves sleeps until somebody serves it, and only SIGKILL ends it; a
+//! mapped file that is truncated is a SIGBUS; a hostile ELF file may take all the memory that there is. So such
+//! reads are made by another process (this binary, started anew), which the monitor kills when it misses its
+//! deadline, and starts again when it is needed.
+
+mod client;
+mod server;
+
+use std::{
+    io::{self, Read, Write},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+pub use client::{Helper, HelperError};
+pub use server::serve;
+
+use crate::{
+    model::{Frame, Registers},
+    observe::thread::spawns::Origin,
+};
+
+/// First argument that makes this binary a helper; the options follow.
+pub const ARGUMENT: &str = "--helper";
+
+/// Longest read of memory; a longer one is answered with nothing.
+pub const MAX_READ: usize = 64 * 1024;
+/// Longest message; a longer one is an error.
+const MAX_MESSAGE: u32 = 4 * 1024 * 1024;
+
+/// What the helper is started with.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct HelperOptions {
+    /// Folders with separate debug files.
+    pub debug_dirs: Vec<PathBuf>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Request {
+    /// Bytes of the memory of the process that the live thread belongs to.
+    Read { tid: u32, address: u64, length: u32 },
+    /// The stack of a sleeping thread.
+    Stack {
+        pid: u32,
+        tid: u32,
+        registers: Registers,
+    },
+    /// Where a process's `pthread_create`s are.
+    SpawnPoints { pid: u32, tid: u32 },
+    /// Who made a thread, and what it runs.
+    Birth(Birth),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Reply {
+    Bytes(Option<Vec<u8>>),
+    Stack(Result<NamedStack, String>),
+    SpawnPoints(Result<Vec<SpawnPoint>, String>),
+    Birth(Result<NamedBirth, String>),
+}
+
+/// A place for the spawn probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpawnPoint {
+    /// Leads to the file from here, whatever the process's mounts (`/proc/PID/map_files/…`).
+    pub file: PathBuf,
+    pub offset: u64,
+}
+
+/// What the spawn probe saw of a birth.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Birth {
+    pub pid: u32,
+    pub creator: u32,
+    pub start_routine: u64,
+    pub argument: u64,
+    pub argument_words: [u64; 2],
+    pub registers: Registers,
+    /// The creator's stack from the stack pointer upwards, as it was then.
+    pub stack: Vec<u8>,
+}
+
+/// Who made a thread and what it runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedBirth {
+    pub origin: Origin,
+    /// The program itself called `pthread_create`, with a function of its own: every birth with the same start
+    /// routine and return address has the same origin.
+    pub is_plain: bool,
+}
+
+/// A stack with names, innermost frame first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedStack {
+    pub frames: Vec<Frame>,
+    /// More frames than are told.
+    pub truncated: bool,
+}
+
+/// A message is its length in 4 bytes and its postcard form.
+fn send<T: Serialize>(stream: &mut impl Write, message: &T) -> io::Result<()> {
+    let bytes = postcard::to_allocvec(message).map_err(io::Error::other)?;
+    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    stream.write_all(&length.to_le_bytes())?;
+    stream.write_all(&bytes)
+}
+
+fn receive<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<T> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let length = u32::from_le_bytes(length);
+    if length > MAX_MESSAGE {
+        return Err(io::Error::other(format!("a message of {length} bytes")));
+    }
+    let mut bytes = vec![0; length as usize];
+    stream.read_exact(&mut bytes)?;
+    postcard::from_bytes(&bytes).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_back_as_they_were_sent() {
+        let mut stream = Vec::new();
+        send(
+            &mut stream,
+            &Request::Read {
+                tid: 7,
+                address: u64::MAX,
+                length: 16,
+            },
+        )
+        .unwrap();
+        let request: Request = receive(&mut stream.as_slice()).unwrap();
+        assert!(matches!(
+            request,
+            Request::Read {
+                tid: 7,
+                address: u64::MAX,
+                length: 16
+            }
+        ));
+    }
+
+    #[test]
+    fn broken_messages_are_errors() {
+        let mut stream = Vec::new();
+        send(&mut stream, &Reply::Bytes(Some(vec![1, 2, 3]))).unwrap();
+        for length in 0..stream.len() {
+            assert!(receive::<Reply>(&mut &stream[..length]).is_err(), "{length}");
+        }
+        assert!(receive::<Reply>(&mut [0xff; 64].as_slice()).is_err());
+    }
+}

@@ -1,0 +1,74 @@
+//! The helper's side: answers on its standard input until that is closed.
+
+use std::{
+    io,
+    os::{fd::FromRawFd as _, unix::net::UnixStream},
+    path::PathBuf,
+};
+
+use super::{MAX_READ, NamedStack, Reply, Request, receive, send};
+use crate::{
+    identify::{Inspector, Options},
+    observe::memory::read_present,
+};
+
+/// Bytes of address space that the helper may use: what a hostile file makes it ask for beyond is refused.
+const MAX_MEMORY: u64 = 8 << 30;
+
+/// The helper's whole life.
+///
+/// # Errors
+/// When the stream breaks.
+pub fn serve(debug_dirs: impl Iterator<Item = PathBuf>) -> io::Result<()> {
+    // SAFETY: plain numbers. It ends with the monitor, however that ends; it leaves no core file of a target's data.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        libc::prctl(libc::PR_SET_DUMPABLE, 0);
+    }
+    limit(libc::RLIMIT_AS, MAX_MEMORY);
+    limit(libc::RLIMIT_CORE, 0);
+    // SAFETY: standard input is the stream that the monitor passed, and nobody else uses it.
+    let mut stream = unsafe { UnixStream::from_raw_fd(0) };
+    let mut inspector = Inspector::new(Options {
+        debug_dirs: debug_dirs.collect(),
+        ..Options::default()
+    });
+    loop {
+        let request = match receive(&mut stream) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            request => request?,
+        };
+        send(&mut stream, &answer(&mut inspector, &request))?;
+    }
+}
+
+fn answer(inspector: &mut Inspector, request: &Request) -> Reply {
+    match request {
+        Request::Read { tid, address, length } => {
+            Reply::Bytes(read_present(*tid, *address, (*length as usize).min(MAX_READ)))
+        }
+        Request::Stack { pid, tid, registers } => {
+            let stack = inspector.stack(*pid, *tid, *registers);
+            let named = stack.map(|stack| NamedStack {
+                frames: stack.frames,
+                truncated: stack.truncated,
+            });
+            Reply::Stack(named.map_err(|error| error.to_string()))
+        }
+        Request::SpawnPoints { pid, tid } => Reply::SpawnPoints(
+            inspector
+                .spawn_points(*pid, *tid)
+                .map_err(|error| error.to_string()),
+        ),
+        Request::Birth(birth) => Reply::Birth(inspector.birth(birth).map_err(|error| error.to_string())),
+    }
+}
+
+fn limit(resource: libc::__rlimit_resource_t, value: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: value,
+        rlim_max: value,
+    };
+    // SAFETY: a valid struct that the call only reads. Where it is refused the deadline still holds.
+    unsafe { libc::setrlimit(resource, &limit) };
+}
