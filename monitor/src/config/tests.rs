@@ -1,0 +1,98 @@
+//! Flags, environment and file together.
+
+use super::{file::known_keys, *};
+
+fn merged(text: &str, watch: Watch, run: RunOptions) -> Result<(Watch, RunOptions), String> {
+    let path = std::env::temp_dir().join(format!(
+        "taskleak-config-{}-{}",
+        std::process::id(),
+        fastrand::u64(..)
+    ));
+    std::fs::write(&path, text).unwrap();
+    let (mut watch, mut run) = (watch, run);
+    let merged = merge_file(&path, &mut watch, &mut run).map_err(|error| error.to_string());
+    std::fs::remove_file(path).unwrap();
+    merged.map(|()| (watch, run))
+}
+
+#[test]
+fn a_flag_wins_over_the_file() {
+    let flags = Watch {
+        blocked_after: Some(Span(Duration::from_secs(5))),
+        ..Watch::default()
+    };
+    let text = "blocked-after = \"9s\"\ncomm = [\"api\"]\ninterval = \"2s\"\nlisten = \"127.0.0.1:1\"\n";
+    let (watch, run) = merged(text, flags, RunOptions::default()).unwrap();
+    assert_eq!(watch.blocked_after, Some(Span(Duration::from_secs(5))));
+    assert_eq!(watch.comm, ["api"]);
+    let config = run.check(&watch).unwrap();
+    assert_eq!(config.interval, Duration::from_secs(2));
+    assert_eq!(config.listen.port(), 1);
+}
+
+#[test]
+fn wrong_files_are_named_with_the_offending_text() {
+    let fails = |text| merged(text, Watch::default(), RunOptions::default()).unwrap_err();
+    assert!(fails("intervall = \"2s\"").contains("unknown key `intervall`"));
+    assert!(fails("interval = \"soon\"").contains("`soon` is not a duration"));
+    assert!(fails("pid = \"x\"").contains("pid = \"x\""));
+    assert!(fails("pid = [").contains("pid = ["));
+    assert!(fails("listen = \"nowhere\"").contains("nowhere"));
+}
+
+#[test]
+fn contradictions_are_named() {
+    let fails = |watch: Watch| RunOptions::default().check(&watch).unwrap_err().to_string();
+    let all_and_pid = Watch {
+        all: Some(true),
+        pid: vec![1],
+        ..Watch::default()
+    };
+    assert!(fails(all_and_pid).contains("--all watches every process"));
+    let zero = Watch {
+        blocked_after: Some(Span(Duration::ZERO)),
+        ..Watch::default()
+    };
+    assert!(fails(zero).contains("blocked-after must be longer than 0"));
+    let many = Watch {
+        max_groups: Some(0),
+        ..Watch::default()
+    };
+    assert!(fails(many).contains("max-groups is 0, but must be from 1 to 10000"));
+}
+
+#[test]
+fn every_key_of_a_file_is_taken() {
+    let text = "all = false\npid = [1]\ncomm = [\"a\"]\nexe = [\"b\"]\ncgroup = [\"c\"]\nexclude = [\"d\"]\n\
+                blocked-after = \"1s\"\nno-futex-probes = true\nmax-groups = 2\nmax-ids = 3\nmax-threads = 4\n\
+                bpf-log = \"warn\"\nno-stacks = true\nno-spawn-probes = true\nprobe-budget = \"2%\"\ndebug-dir = [\"/d\"]\nlisten = \"127.0.0.1:1\"\nallow-host = [\"n\"]\ninterval = \"1s\"\nbpf-stats = true\nexpose-stacks = true\n";
+    let (watch, run) = merged(text, Watch::default(), RunOptions::default()).unwrap();
+    assert_eq!(known_keys().len(), text.lines().count(), "{:?}", known_keys());
+    let config = run.check(&watch).unwrap();
+    assert!(!config.monitor.futex_probes && config.monitor.bpf_stats);
+    assert_eq!(
+        (
+            config.monitor.max_groups,
+            config.monitor.max_ids,
+            config.monitor.max_threads
+        ),
+        (2, 3, 4)
+    );
+    assert_eq!(config.monitor.bpf_log, log::LevelFilter::Warn);
+    assert_eq!(config.allowed_hosts, ["n"]);
+    assert_eq!(config.detail, Detail::Stacks);
+    assert!(config.monitor.stacks.is_none() && config.monitor.spawn_budget.is_none());
+    assert_eq!(watch.probe_budget, Some(Percent(0.02)));
+    assert_eq!(watch.debug_dir, [PathBuf::from("/d")]);
+    let selector = &config.monitor.selector;
+    assert_eq!(
+        (
+            selector.pids.len(),
+            selector.comms.len(),
+            selector.exes.len(),
+            selector.cgroups.len(),
+            selector.excludes.len()
+        ),
+        (1, 1, 1, 1, 1)
+    );
+}
