@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod detect;
 pub mod export;
+pub mod identify;
 pub mod model;
 pub mod observe;
 pub mod pipeline;

@@ -1,15 +1,16 @@
 //! The binary: the command line, or a helper process of the monitor.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
-use taskleak::{cli, observe::memory};
+use taskleak::{cli, observe::helper};
 
 fn main() -> ExitCode {
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|argument| argument == memory::HELPER_ARGUMENT)
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments
+        .next()
+        .is_some_and(|argument| argument == helper::ARGUMENT)
     {
-        return memory::serve().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+        return helper::serve(arguments.map(PathBuf::from)).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
     cli::main()
 }

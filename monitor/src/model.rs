@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What tells one process from every other one, also from a later one with the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,6 +80,27 @@ pub struct Wait {
     pub class: WaitClass,
     /// How long it had lasted when it was seen.
     pub age: Duration,
+    /// For threads: what its stack is read by.
+    pub anchor: Option<Anchor>,
+}
+
+/// A sleeping thread in one wait of its: the same anchor, the same stack. Never exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Anchor {
+    pub tid: u32,
+    /// CLOCK_BOOTTIME at the thread's start, ns.
+    pub start_boottime: u64,
+    /// CLOCK_MONOTONIC ns when the wait began.
+    pub began: u64,
+    pub registers: Registers,
+}
+
+/// Registers of a thread that sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Registers {
+    pub ip: u64,
+    pub sp: u64,
+    pub bp: u64,
 }
 
 /// One thread, goroutine or async task.
@@ -90,22 +111,39 @@ pub struct Task {
     pub id: u64,
     /// `None` when it runs, could run, or its wait ends by itself.
     pub wait: Option<Wait>,
-    /// What it runs, where that is known.
+    /// A thread's own name, where it is not its process's.
+    pub name: Option<Box<str>>,
+    /// Of a blocked task, where it could be read.
+    pub stack: Option<Arc<Stack>>,
+    /// Where it was made, when that was seen.
+    pub spawn_site: Option<Site>,
+    /// Who holds what it waits for, who holds what that one waits for, and so on, as far as it is known.
+    pub waits_for: Vec<u64>,
+}
+
+/// The stack of a task, and what it says of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stack {
+    /// Innermost first, inlined frames expanded.
+    pub frames: Vec<Frame>,
+    /// There are more frames than these.
+    pub truncated: bool,
+    /// The innermost frame of the program's own code.
+    pub block_site: Option<Site>,
+    /// What the task runs: the outermost frame of the program's own code.
     pub entry: Option<Site>,
 }
 
 /// A place in the code of a target.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Site {
     pub function: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
 }
 
 /// One frame of a stack, as it leaves the monitor: never an address of the target.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Frame {
     /// Demangled; `None` where no symbol covers it.
     pub function: Option<String>,
@@ -139,6 +177,14 @@ pub enum Cause {
     /// The futex probes had no room for one of its threads (`--max-threads`): if signals wake it, its wait looks
     /// younger than it is.
     ProbesFull,
+    /// A stack could not be read.
+    StackUnreadable,
+    /// Reading its stacks did not end in time: the process is left alone for a while.
+    StackUnresponsive,
+    /// Who holds what its threads wait for could not be read.
+    Holders,
+    /// Stacks are still being read: the next pass has them.
+    StackPending,
     /// Found in this very pass: its threads are read from the next one on.
     New,
 }
@@ -154,6 +200,10 @@ impl Cause {
             Self::Timeout => "timeout_unreadable",
             Self::Restart => "restart_unknown",
             Self::ProbesFull => "futex_waits_full",
+            Self::StackUnreadable => "stack_unreadable",
+            Self::StackUnresponsive => "stack_unresponsive",
+            Self::Holders => "holders_unreadable",
+            Self::StackPending => "stack_pending",
             Self::New => "not_read_yet",
         }
     }
@@ -165,6 +215,8 @@ pub struct Observation {
     pub process: Arc<Process>,
     pub tasks: Vec<Task>,
     pub incomplete: BTreeSet<Cause>,
+    /// Cycles of tasks, each of which holds what the one before it waits for.
+    pub deadlocks: Vec<Vec<u64>>,
     /// Futex waits begun since the probes came; `None` without them.
     pub futex_waits: Option<u64>,
 }
@@ -186,6 +238,8 @@ pub struct GroupKey {
 pub enum Verdict {
     /// Not enough history, or the observation is incomplete.
     Unknown,
+    /// Members of it are in a cycle of lock holders: they cannot come back.
+    Proven,
 }
 
 /// Which count a verdict was made from.
@@ -210,6 +264,12 @@ pub struct Group {
     pub basis: Basis,
     /// Whether it has series of its own, or is summed under `other`.
     pub named: bool,
+    /// The stack of one of its members.
+    pub stack: Option<Arc<Stack>>,
+    /// Where its members were made, as far as that was seen, most of them first.
+    pub spawn_sites: Vec<(Site, usize)>,
+    /// Tasks that hold what members of it wait for, at most as many as ids are kept.
+    pub waits_for: Vec<u64>,
 }
 
 /// A process with its groups.
@@ -223,7 +283,28 @@ pub struct ProcessReport {
     /// Most members first; drained ones last.
     pub groups: Vec<Group>,
     pub incomplete: BTreeSet<Cause>,
+    /// Cycles of tasks, each of which holds what the one before it waits for.
+    pub deadlocks: Vec<Vec<u64>>,
     pub futex_waits: Option<u64>,
+    /// `None` without spawn probes.
+    pub spawns: Option<SpawnReport>,
+}
+
+/// What the spawn probes say of a process.
+#[derive(Clone, Debug)]
+pub struct SpawnReport {
+    /// Whether births are being seen now.
+    pub active: bool,
+    pub totals: Vec<SpawnTotals>,
+}
+
+/// Births and deaths of tasks of one origin, since the spawn probe was attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpawnTotals {
+    pub entry: Option<Site>,
+    pub spawn_site: Option<Site>,
+    pub spawned: u64,
+    pub exited: u64,
 }
 
 /// The result of one pass (or of two, for `snapshot`).

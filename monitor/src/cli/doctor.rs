@@ -265,10 +265,11 @@ fn probes() -> Vec<Check> {
     let options = LoadOptions {
         filter: monitor_common::Filter::Selected,
         futex_probes: true,
+        spawn_probes: true,
         max_threads: 1_024,
         log: log::LevelFilter::Off,
     };
-    let probes = match Probes::load(&options) {
+    let mut probes = match Probes::load(&options) {
         Ok(probes) => probes,
         Err(error) => {
             return vec![Check::bad(
@@ -293,5 +294,16 @@ fn probes() -> Vec<Check> {
             ),
         }
     };
-    probes.states().iter().map(one).collect()
+    let mut checks: Vec<Check> = probes.states().iter().map(one).collect();
+    checks.push(match probes.load_spawn() {
+        Ok(()) => Check::ok("probe pthread_create", "loaded; attached to each watched process"),
+        Err(cause) => Check::bad(
+            Status::Degraded,
+            "probe pthread_create",
+            format!("not loaded: {cause}"),
+            "who made a thread; taskleak_tasks_spawned_total and _exited_total stand still",
+            "",
+        ),
+    });
+    checks
 }

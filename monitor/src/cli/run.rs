@@ -97,11 +97,16 @@ async fn serve(monitor: Monitor, first: Snapshot, listener: TcpListener, config:
         let _ = serving_stopped.await;
     };
     let server = tokio::spawn({
-        let (hosts, stale) = (
-            config.allowed_hosts.clone(),
-            config.interval * STALE_INTERVALS + GRACE,
-        );
-        async move { http::serve(listener, latest, &hosts, stale, stop).await }
+        let settings = http::Settings {
+            hosts: config
+                .allowed_hosts
+                .iter()
+                .map(|host| host.to_ascii_lowercase())
+                .collect(),
+            stale: config.interval * STALE_INTERVALS + GRACE,
+            detail: config.detail,
+        };
+        async move { http::serve(listener, latest, settings, stop).await }
     });
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),

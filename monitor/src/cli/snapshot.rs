@@ -8,10 +8,16 @@ use clap::{Args, ValueEnum};
 use super::{Failure, permissions};
 use crate::{
     config::{Span, Watch},
-    export::{json, prometheus, text},
+    export::{
+        json::{self, Detail},
+        prometheus, text,
+    },
     model::Snapshot,
     pipeline::Monitor,
 };
+
+/// How long the stacks of all blocked threads may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Look once, and print the groups of blocked threads
 #[derive(Args)]
@@ -26,6 +32,9 @@ pub struct SnapshotCommand {
     /// In the text, show also what waits for the world (epoll, accept, read, …)
     #[arg(long)]
     all_groups: bool,
+    /// In the text, show the stack of one thread of each group
+    #[arg(long)]
+    stacks: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -42,7 +51,7 @@ impl SnapshotCommand {
     pub fn execute(&self) -> Result<ExitCode> {
         let options = self
             .watch
-            .check(Duration::from_secs(1), false)
+            .check(Duration::from_secs(1), PATIENCE, false)
             .map_err(Failure::from)?;
         permissions::check()?;
         let mut monitor = Monitor::start(options).map_err(Failure::from)?;
@@ -62,9 +71,10 @@ impl SnapshotCommand {
                 snapshot,
                 text::Style {
                     all_groups: self.all_groups,
+                    stacks: self.stacks,
                 },
             ),
-            Format::Json => json::render_pretty(snapshot)? + "\n",
+            Format::Json => json::render_pretty(snapshot, Detail::Stacks)? + "\n",
             Format::Prometheus => prometheus::render(snapshot)?,
         })
     }

@@ -1,13 +1,13 @@
 //! From tasks to groups.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
 
 use super::Names;
-use crate::model::{Basis, Group, GroupKey, Observation, Process, ProcessReport, Task, Verdict, Wait};
+use crate::model::{Basis, Group, GroupKey, Observation, Process, ProcessReport, Site, Task, Verdict, Wait};
 
 /// Bounds of a report.
 #[derive(Clone, Copy, Debug)]
@@ -25,27 +25,37 @@ pub fn report(
     names: &mut Names,
     limits: Limits,
 ) -> ProcessReport {
+    let deadlocks: Vec<Vec<u64>> = observations.iter().flat_map(|o| &o.deadlocks).cloned().collect();
+    let deadlocked: HashSet<u64> = deadlocks.iter().flatten().copied().collect();
     let mut tasks = BTreeMap::new();
     let mut live = BTreeMap::new();
     let mut groups: BTreeMap<GroupKey, Group> = BTreeMap::new();
     for task in observations.iter().flat_map(|observation| &observation.tasks) {
         *tasks.entry(task.kind).or_insert(0) += 1;
-        *live.entry((task.kind, task.entry.clone())).or_insert(0) += 1;
+        *live.entry((task.kind, None)).or_insert(0) += 1;
         if let Some(wait) = task.wait.as_ref().filter(|wait| wait.age >= limits.threshold) {
             let key = key_of(task, wait);
             let group = groups
                 .entry(key)
                 .or_insert_with_key(|key| empty_group(key.clone()));
-            add(group, task.id, wait.age);
+            add(group, task, wait.age);
+            if deadlocked.contains(&task.id) {
+                group.verdict = Verdict::Proven;
+            }
         }
     }
     let mut groups: Vec<Group> = groups.into_values().collect();
     groups.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.key.cmp(&b.key)));
     for group in &mut groups {
         group.named = names.take(process.id, &group.key);
+        group
+            .spawn_sites
+            .sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         group.ids.sort_unstable();
         group.ids_truncated = group.ids.len() > limits.max_ids;
         group.ids.truncate(limits.max_ids);
+        group.waits_for.sort_unstable();
+        group.waits_for.truncate(limits.max_ids);
     }
     let drained: Vec<Group> = names
         .of(process.id)
@@ -73,6 +83,8 @@ pub fn report(
         futex_waits: observations
             .iter()
             .find_map(|observation| observation.futex_waits),
+        deadlocks,
+        spawns: None,
     }
 }
 
@@ -81,10 +93,38 @@ fn key_of(task: &Task, wait: &Wait) -> GroupKey {
         kind: task.kind,
         reason: wait.reason.clone(),
         class: wait.class,
-        block_site: None,
-        entry: task.entry.clone(),
+        block_site: task.stack.as_ref().and_then(|stack| stack.block_site.clone()),
+        entry: entry_of(task),
         spawn_site: None,
     }
+}
+
+/// What the stack says; where it names no function (an interpreter's thread, a stripped program), the thread's own
+/// name, with its numbers folded: the threads of a pool are one entry.
+fn entry_of(task: &Task) -> Option<Site> {
+    let stack = task.stack.as_ref()?;
+    match (&stack.entry, &task.name) {
+        (Some(entry), _) if !entry.function.starts_with('[') => Some(entry.clone()),
+        (_, Some(name)) => Some(Site {
+            function: fold(name),
+            file: None,
+            line: None,
+        }),
+        (entry, None) => entry.clone(),
+    }
+}
+
+/// `pool-1-thread-12` → `pool-#-thread-#`.
+fn fold(name: &str) -> String {
+    let mut folded = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            '0'..='9' if folded.ends_with('#') => {}
+            '0'..='9' => folded.push('#'),
+            c => folded.push(c),
+        }
+    }
+    folded
 }
 
 fn empty_group(key: GroupKey) -> Group {
@@ -98,10 +138,13 @@ fn empty_group(key: GroupKey) -> Group {
         verdict: Verdict::Unknown,
         basis: Basis::Blocked,
         named: false,
+        stack: None,
+        spawn_sites: Vec::new(),
+        waits_for: Vec::new(),
     }
 }
 
-fn add(group: &mut Group, id: u64, age: Duration) {
+fn add(group: &mut Group, task: &Task, age: Duration) {
     group.youngest = if group.count == 0 {
         age
     } else {
@@ -109,13 +152,29 @@ fn add(group: &mut Group, id: u64, age: Duration) {
     };
     group.oldest = group.oldest.max(age);
     group.count += 1;
-    group.ids.push(id);
+    group.ids.push(task.id);
+    if group.stack.is_none() {
+        group.stack.clone_from(&task.stack);
+    }
+    if let Some(holder) = task
+        .waits_for
+        .first()
+        .filter(|holder| !group.waits_for.contains(holder))
+    {
+        group.waits_for.push(*holder);
+    }
+    if let Some(site) = &task.spawn_site {
+        match group.spawn_sites.iter_mut().find(|(known, _)| known == site) {
+            Some((_, count)) => *count += 1,
+            None => group.spawn_sites.push((site.clone(), 1)),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Kind, ProcessId, WaitClass};
+    use crate::model::{Kind, ProcessId, Stack, WaitClass};
 
     fn process() -> Arc<Process> {
         Arc::new(Process {
@@ -136,12 +195,16 @@ mod tests {
             reason: reason.into(),
             class: WaitClass::Internal,
             age: Duration::from_secs(seconds),
+            anchor: None,
         };
         Task {
             kind: Kind::Thread,
             id,
             wait: Some(wait),
-            entry: None,
+            name: None,
+            stack: None,
+            spawn_site: None,
+            waits_for: Vec::new(),
         }
     }
 
@@ -150,6 +213,7 @@ mod tests {
             process: process(),
             tasks,
             incomplete: BTreeSet::new(),
+            deadlocks: Vec::new(),
             futex_waits: None,
         }]
     }
@@ -190,6 +254,37 @@ mod tests {
             (group.ids.as_slice(), group.ids_truncated),
             ([1, 2].as_slice(), true)
         );
+    }
+
+    #[test]
+    fn a_thread_without_a_function_is_known_by_its_name() {
+        let site = |function: &str| {
+            Some(Site {
+                function: function.to_owned(),
+                file: None,
+                line: None,
+            })
+        };
+        let stack = |entry| {
+            Some(Arc::new(Stack {
+                frames: Vec::new(),
+                truncated: false,
+                block_site: None,
+                entry,
+            }))
+        };
+        let named = |entry, name: &str| Task {
+            stack: stack(entry),
+            name: Some(name.into()),
+            ..task(1, "futex", 1)
+        };
+        assert_eq!(entry_of(&named(site("worker"), "w1")), site("worker"));
+        assert_eq!(
+            entry_of(&named(site("[java]"), "pool-1-thread-12")),
+            site("pool-#-thread-#")
+        );
+        assert_eq!(entry_of(&named(None, "GC 2")), site("GC #"));
+        assert_eq!(entry_of(&task(1, "futex", 1)), None);
     }
 
     #[test]

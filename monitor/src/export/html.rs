@@ -38,7 +38,7 @@ fn table(page: &mut String, snapshot: &Snapshot) {
         page,
         "<table>\n<caption>{blocked} blocked tasks in {} watched processes, seen at {}.</caption>\n\
          <thead><tr><th>process</th><th class=\"n\">pid</th><th class=\"n\">blocked</th><th>kind</th>\
-         <th>waits in</th><th>class</th><th>entry</th><th class=\"n\">oldest</th><th class=\"n\">youngest</th></tr></thead>\n<tbody>",
+         <th>waits in</th><th>class</th><th>at</th><th>runs</th><th class=\"n\">oldest</th><th class=\"n\">youngest</th></tr></thead>\n<tbody>",
         snapshot.processes.len(),
         humantime::format_rfc3339_seconds(snapshot.taken_at),
     );
@@ -46,19 +46,36 @@ fn table(page: &mut String, snapshot: &Snapshot) {
         let _ = writeln!(
             page,
             "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td><td>{}</td><td>{}</td>\
-             <td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+             <td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
             Escaped(&report.process.comm),
             report.process.id.pid,
             group.count,
             group.key.kind.label(),
             Escaped(&group.key.reason),
             group.key.class.label(),
+            Escaped(group.key.block_site.as_ref().map_or("", |site| &site.function)),
             Escaped(group.key.entry.as_ref().map_or("", |site| &site.function)),
             duration(group.oldest),
             duration(group.youngest),
         );
     }
     page.push_str("</tbody>\n</table>\n");
+    for report in &snapshot.processes {
+        for deadlock in &report.deadlocks {
+            let ids: Vec<String> = deadlock
+                .iter()
+                .chain(deadlock.first())
+                .map(u64::to_string)
+                .collect();
+            let _ = writeln!(
+                page,
+                "<p><strong>Deadlock</strong> in {} (pid {}): {}.</p>",
+                Escaped(&report.process.comm),
+                report.process.id.pid,
+                ids.join(" → ")
+            );
+        }
+    }
     for report in snapshot
         .processes
         .iter()

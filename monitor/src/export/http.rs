@@ -18,7 +18,11 @@ use axum::{
 };
 use tokio::{net::TcpListener, sync::watch};
 
-use super::{html, json, prometheus};
+use super::{
+    html,
+    json::{self, Detail},
+    prometheus,
+};
 use crate::model::Snapshot;
 
 /// A finished pass.
@@ -42,11 +46,20 @@ pub type Latest = watch::Receiver<Arc<Published>>;
 
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// How the server answers.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Names that a request may use for us beside addresses and `localhost`.
+    pub hosts: HashSet<String>,
+    /// An age of the last pass at which we are not ready any more.
+    pub stale: Duration,
+    pub detail: Detail,
+}
+
 #[derive(Clone)]
 struct Shared {
     latest: Latest,
-    hosts: Arc<HashSet<String>>,
-    stale: Duration,
+    settings: Arc<Settings>,
 }
 
 impl Shared {
@@ -71,23 +84,19 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
-/// Serves until `stop` resolves. `hosts`: names that a request may use for us beside addresses and `localhost`.
-/// `stale`: an age of the last pass at which we are not ready any more.
+/// Serves until `stop` resolves.
 ///
 /// # Errors
 /// When the listener breaks.
 pub async fn serve(
     listener: TcpListener,
     latest: Latest,
-    hosts: &[String],
-    stale: Duration,
+    settings: Settings,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let hosts = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
     let shared = Shared {
         latest,
-        hosts: Arc::new(hosts),
-        stale,
+        settings: Arc::new(settings),
     };
     axum::serve(listener, router(shared))
         .with_graceful_shutdown(stop)
@@ -119,7 +128,7 @@ async fn metrics(State(shared): State<Shared>) -> Response {
 
 async fn ready(State(shared): State<Shared>) -> (StatusCode, String) {
     let age = shared.latest().at.elapsed();
-    if age < shared.stale {
+    if age < shared.settings.stale {
         (StatusCode::OK, "ready\n".to_owned())
     } else {
         (
@@ -130,7 +139,7 @@ async fn ready(State(shared): State<Shared>) -> (StatusCode, String) {
 }
 
 async fn snapshot(State(shared): State<Shared>) -> Response {
-    match json::render(&shared.latest().snapshot) {
+    match json::render(&shared.latest().snapshot, shared.settings.detail) {
         Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
@@ -139,7 +148,7 @@ async fn snapshot(State(shared): State<Shared>) -> Response {
 /// Against DNS rebinding: a page that lets its own name point to us sends that name in `Host`. An address
 /// cannot be made to point elsewhere.
 async fn check_host(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    if is_known_host(request.headers(), &shared.hosts) {
+    if is_known_host(request.headers(), &shared.settings.hosts) {
         return next.run(request).await;
     }
     let help = "this host name is not allowed: use an address, or start taskleak with --allow-host NAME\n";

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::{Basis, Group, Kind, ProcessReport, Site, Snapshot, Verdict, WaitClass};
+use crate::model::{Basis, Frame, Group, Kind, ProcessReport, Site, Snapshot, Verdict, WaitClass};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -28,6 +28,14 @@ struct ProcessJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     futex_waits: Option<u64>,
     groups: Vec<GroupJson<'a>>,
+    deadlocks: Vec<DeadlockJson<'a>>,
+}
+
+/// Tasks, each of which waits for what the next one holds; the last one for the first.
+#[derive(Serialize)]
+struct DeadlockJson<'a> {
+    verdict: Verdict,
+    ids: &'a [u64],
 }
 
 #[derive(Serialize)]
@@ -40,39 +48,74 @@ struct GroupJson<'a> {
     basis: Basis,
     blocked_seconds_min: f64,
     oldest_blocked_seconds: f64,
-    entry: Option<&'a Site>,
-    block_site: Option<&'a Site>,
-    spawn_site: Option<&'a Site>,
+    entry: Option<SiteJson<'a>>,
+    block_site: Option<SiteJson<'a>>,
+    spawn_site: Option<SiteJson<'a>>,
+    spawn_sites: Vec<SpawnSiteJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stack: Option<&'a [Frame]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stack_truncated: Option<bool>,
     ids: &'a [u64],
     ids_truncated: bool,
+    waits_for: &'a [u64],
+}
+
+#[derive(Serialize)]
+struct SiteJson<'a> {
+    function: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct SpawnSiteJson<'a> {
+    #[serde(flatten)]
+    site: SiteJson<'a>,
+    count: usize,
+}
+
+/// How much is told: stacks and file names are for those only who may see the code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Groups and names of functions.
+    Names,
+    /// Stacks and files as well.
+    Stacks,
 }
 
 /// The snapshot as one line of JSON.
 ///
 /// # Errors
 /// Never in practice: every value has a JSON form.
-pub fn render(snapshot: &Snapshot) -> serde_json::Result<String> {
-    serde_json::to_string(&document(snapshot))
+pub fn render(snapshot: &Snapshot, detail: Detail) -> serde_json::Result<String> {
+    serde_json::to_string(&document(snapshot, detail))
 }
 
 /// The same for people.
 ///
 /// # Errors
 /// As [`render`].
-pub fn render_pretty(snapshot: &Snapshot) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(&document(snapshot))
+pub fn render_pretty(snapshot: &Snapshot, detail: Detail) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(&document(snapshot, detail))
 }
 
-fn document(snapshot: &Snapshot) -> Document<'_> {
+fn document(snapshot: &Snapshot, detail: Detail) -> Document<'_> {
     Document {
         schema: 1,
         taken_at: humantime::format_rfc3339_millis(snapshot.taken_at).to_string(),
         observed_seconds: snapshot.observed.as_secs_f64(),
-        processes: snapshot.processes.iter().map(process).collect(),
+        processes: snapshot
+            .processes
+            .iter()
+            .map(|report| process(report, detail))
+            .collect(),
     }
 }
 
-fn process(report: &ProcessReport) -> ProcessJson<'_> {
+fn process(report: &ProcessReport, detail: Detail) -> ProcessJson<'_> {
     ProcessJson {
         pid: report.process.id.pid,
         comm: &report.process.comm,
@@ -88,12 +131,21 @@ fn process(report: &ProcessReport) -> ProcessJson<'_> {
             .groups
             .iter()
             .filter(|group| group.count > 0)
-            .map(group)
+            .map(|one| group(one, detail))
+            .collect(),
+        deadlocks: report
+            .deadlocks
+            .iter()
+            .map(|ids| DeadlockJson {
+                verdict: Verdict::Proven,
+                ids,
+            })
             .collect(),
     }
 }
 
-fn group(group: &Group) -> GroupJson<'_> {
+fn group(group: &Group, detail: Detail) -> GroupJson<'_> {
+    let stack = group.stack.as_ref().filter(|_| detail == Detail::Stacks);
     GroupJson {
         kind: group.key.kind,
         reason: &group.key.reason,
@@ -103,10 +155,34 @@ fn group(group: &Group) -> GroupJson<'_> {
         basis: group.basis,
         blocked_seconds_min: group.youngest.as_secs_f64(),
         oldest_blocked_seconds: group.oldest.as_secs_f64(),
-        entry: group.key.entry.as_ref(),
-        block_site: group.key.block_site.as_ref(),
-        spawn_site: group.key.spawn_site.as_ref(),
+        entry: site(group.key.entry.as_ref(), detail),
+        block_site: site(group.key.block_site.as_ref(), detail),
+        spawn_site: site(group.key.spawn_site.as_ref(), detail),
+        spawn_sites: group
+            .spawn_sites
+            .iter()
+            .map(|(made_at, count)| SpawnSiteJson {
+                site: site_of(made_at, detail),
+                count: *count,
+            })
+            .collect(),
+        stack: stack.map(|stack| stack.frames.as_slice()),
+        stack_truncated: stack.map(|stack| stack.truncated),
         ids: &group.ids,
         ids_truncated: group.ids_truncated,
+        waits_for: &group.waits_for,
+    }
+}
+
+fn site(site: Option<&Site>, detail: Detail) -> Option<SiteJson<'_>> {
+    site.map(|site| site_of(site, detail))
+}
+
+fn site_of(site: &Site, detail: Detail) -> SiteJson<'_> {
+    let shows_files = detail == Detail::Stacks;
+    SiteJson {
+        function: &site.function,
+        file: site.file.as_deref().filter(|_| shows_files),
+        line: site.line.filter(|_| shows_files),
     }
 }

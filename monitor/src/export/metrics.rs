@@ -88,6 +88,12 @@ metrics! {
         "Tasks that have been in a wait without a timeout for at least --blocked-after.";
     OLDEST_BLOCKED: Gauge Group "taskleak_oldest_blocked_seconds" []
         "How long the longest wait of the group has lasted.";
+    SPAWNED: Counter Process "taskleak_tasks_spawned_total" ["kind", "entry", "spawn_site"]
+        "Tasks that the process has made since the spawn probe was attached.";
+    EXITED: Counter Process "taskleak_tasks_exited_total" ["kind", "entry", "spawn_site"]
+        "Of the tasks in taskleak_tasks_spawned_total, those that have ended.";
+    SPAWN_PROBES: Gauge Process "taskleak_spawn_probes_active" ["kind"]
+        "1 while new tasks are being seen; while 0 the two totals stand still.";
     FUTEX_WAITS: Counter Process "taskleak_futex_waits_total" []
         "Futex waits that the process has begun since the probes were attached.";
     COMPLETE: Gauge Process "taskleak_process_complete" []

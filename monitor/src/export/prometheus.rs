@@ -48,6 +48,9 @@ fn processes(sheet: &Sheet<'_>, reports: &[ProcessReport]) -> prometheus::Result
     let live = sheet.gauge(&metrics::LIVE_TASKS)?;
     let blocked = sheet.gauge(&metrics::BLOCKED_TASKS)?;
     let oldest = sheet.gauge(&metrics::OLDEST_BLOCKED)?;
+    let spawned = sheet.counter(&metrics::SPAWNED)?;
+    let exited = sheet.counter(&metrics::EXITED)?;
+    let spawn_probes = sheet.gauge(&metrics::SPAWN_PROBES)?;
     let futex_waits = sheet.counter(&metrics::FUTEX_WAITS)?;
     let complete = sheet.gauge(&metrics::COMPLETE)?;
     let incomplete = sheet.gauge(&metrics::INCOMPLETE)?;
@@ -83,6 +86,19 @@ fn processes(sheet: &Sheet<'_>, reports: &[ProcessReport]) -> prometheus::Result
                 let labels = with(&[kind.label(), "", "", OTHER, "", ""]);
                 blocked.set(&labels, others().map(|group| group.count as f64).sum());
                 oldest.set(&labels, longest.as_secs_f64());
+            }
+        }
+        if let Some(spawns) = &report.spawns {
+            let thread = Kind::Thread.label();
+            spawn_probes.set(&with(&[thread]), f64::from(u8::from(spawns.active)));
+            for totals in &spawns.totals {
+                let labels = with(&[
+                    thread,
+                    name(totals.entry.as_ref()),
+                    name(totals.spawn_site.as_ref()),
+                ]);
+                spawned.add(&labels, totals.spawned as f64);
+                exited.add(&labels, totals.exited as f64);
             }
         }
         if let Some(waits) = report.futex_waits {

@@ -12,6 +12,8 @@ const IDS_SHOWN: usize = 6;
 pub struct Style {
     /// Also groups that wait for the world, and processes without groups.
     pub all_groups: bool,
+    /// The stack of one member below each group.
+    pub stacks: bool,
 }
 
 /// The processes with something blocked, most blocked tasks first.
@@ -78,18 +80,22 @@ fn process(text: &mut String, report: &ProcessReport, style: Style) {
         let causes: Vec<_> = report.incomplete.iter().map(|cause| cause.label()).collect();
         let _ = writeln!(text, "  incomplete: {}", causes.join(", "));
     }
+    for deadlock in &report.deadlocks {
+        let ids: Vec<String> = deadlock
+            .iter()
+            .chain(deadlock.first())
+            .map(u64::to_string)
+            .collect();
+        let _ = writeln!(text, "  DEADLOCK: {}", ids.join(" → "));
+    }
     if shown(report, style).next().is_some() {
         let _ = writeln!(
             text,
-            "  {:>6}  {:<8}{:<18}{:<10}{:>9}{:>10}  ids",
+            "  {:>6}  {:<8}{:<18}{:<10}{:>9}{:>10}  at",
             "COUNT", "KIND", "WAITS IN", "CLASS", "OLDEST", "YOUNGEST"
         );
     }
     for group in shown(report, style) {
-        let mut ids: Vec<String> = group.ids.iter().take(IDS_SHOWN).map(u64::to_string).collect();
-        if group.count > IDS_SHOWN {
-            ids.push("…".to_owned());
-        }
         let _ = writeln!(
             text,
             "  {:>6}  {:<8}{:<18}{:<10}{:>9}{:>10}  {}",
@@ -99,10 +105,81 @@ fn process(text: &mut String, report: &ProcessReport, style: Style) {
             group.key.class.label(),
             duration(group.oldest),
             duration(group.youngest),
-            ids.join(" "),
+            place(group),
         );
+        let mut ids: Vec<String> = group.ids.iter().take(IDS_SHOWN).map(u64::to_string).collect();
+        if group.count > IDS_SHOWN {
+            ids.push("…".to_owned());
+        }
+        let _ = writeln!(text, "{:>10}ids {}{}", "", ids.join(" "), held_by(group));
+        if style.stacks {
+            stack(text, group);
+        }
     }
     text.push('\n');
+}
+
+/// `wait_for_reply (demo.c:88), in handle_request`, as much of it as is known.
+fn place(group: &Group) -> String {
+    let Some(site) = &group.key.block_site else {
+        return "?".to_owned();
+    };
+    let mut text = plain(&site.function);
+    if let (Some(file), Some(line)) = (&site.file, site.line) {
+        let _ = write!(text, " ({}:{line})", plain(base_name(file)));
+    }
+    if let Some(entry) = group
+        .key
+        .entry
+        .as_ref()
+        .filter(|entry| entry.function != site.function)
+    {
+        let _ = write!(text, ", in {}", plain(&entry.function));
+    }
+    text
+}
+
+fn held_by(group: &Group) -> String {
+    if group.waits_for.is_empty() {
+        return String::new();
+    }
+    let shown: Vec<String> = group
+        .waits_for
+        .iter()
+        .take(IDS_SHOWN)
+        .map(u64::to_string)
+        .collect();
+    let more = if group.waits_for.len() > IDS_SHOWN {
+        " …"
+    } else {
+        ""
+    };
+    format!(", waiting for {}{more}", shown.join(" "))
+}
+
+fn stack(text: &mut String, group: &Group) {
+    let Some(stack) = &group.stack else { return };
+    for frame in &stack.frames {
+        let function = match &frame.function {
+            Some(function) => plain(function),
+            None => format!("[{}+{:#x}]", plain(&frame.module), frame.offset),
+        };
+        let place = match (&frame.file, frame.line) {
+            (Some(file), Some(line)) => format!(" at {}:{line}", plain(file)),
+            _ if frame.function.is_some() => format!(" in {}", plain(&frame.module)),
+            _ => String::new(),
+        };
+        let inlined = if frame.inlined { " (inlined)" } else { "" };
+        let guessed = if frame.guessed { " (a guess)" } else { "" };
+        let _ = writeln!(text, "{:>10}  {function}{place}{inlined}{guessed}", "");
+    }
+    if stack.truncated {
+        let _ = writeln!(text, "{:>10}  …", "");
+    }
+}
+
+fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 fn shown(report: &ProcessReport, style: Style) -> impl Iterator<Item = &Group> {

@@ -1,6 +1,7 @@
 //! Which processes are watched, and who they are.
 
 mod cgroup;
+pub mod pidns;
 mod process;
 mod selector;
 

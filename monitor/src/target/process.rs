@@ -129,6 +129,11 @@ impl Targets {
         known.process.as_ref()
     }
 
+    /// The watched process that was last seen under this pid.
+    pub fn watched(&self, pid: u32) -> Option<ProcessId> {
+        self.known.get(&pid)?.process.as_ref().map(|process| process.id)
+    }
+
     /// Whether the process that has this pid now would be watched. It has just called exec; the next sweep
     /// tells its identity.
     pub fn would_watch(&self, pid: u32) -> bool {

@@ -36,6 +36,9 @@ fn group(reason: &'static str, class: WaitClass, ids: &[u64], ages: (u64, u64), 
         verdict: Verdict::Unknown,
         basis: Basis::Blocked,
         named,
+        stack: None,
+        spawn_sites: Vec::new(),
+        waits_for: Vec::new(),
     }
 }
 
@@ -64,6 +67,8 @@ fn snapshot() -> Snapshot {
         groups,
         incomplete: incomplete.iter().copied().collect::<BTreeSet<_>>(),
         futex_waits: Some(12_345),
+        deadlocks: Vec::new(),
+        spawns: None,
     };
     let api = vec![
         group("futex", Internal, &[8, 9, 10], (61_000, 512_400), true),
@@ -131,23 +136,26 @@ fn metrics() {
 fn json() {
     check(
         "snapshot.json",
-        &(json::render_pretty(&snapshot()).unwrap() + "\n"),
+        &(json::render_pretty(&snapshot(), json::Detail::Stacks).unwrap() + "\n"),
     );
 }
 
 #[test]
 fn text_of_what_waits_for_itself() {
-    check(
-        "snapshot.txt",
-        &text::render(&snapshot(), text::Style { all_groups: false }),
-    );
+    check("snapshot.txt", &text::render(&snapshot(), text::Style::default()));
 }
 
 #[test]
 fn text_of_everything() {
     check(
         "snapshot-all.txt",
-        &text::render(&snapshot(), text::Style { all_groups: true }),
+        &text::render(
+            &snapshot(),
+            text::Style {
+                all_groups: true,
+                stacks: true,
+            },
+        ),
     );
 }
 

@@ -22,6 +22,7 @@ const HEALTHY: &[&str] = &[
     "cond_2h=2",
     "sleep=2",
     "ping_pong=1",
+    "lock_traffic=2",
     "burner=1",
 ];
 

@@ -23,8 +23,8 @@ fn a_futex_wait_that_signals_interrupt_keeps_its_start() {
     let seen = daemon.until_counts(pid, &counts(&[("futex", "internal", 3)]));
     let (oldest, _) = seen.beginnings()["futex"];
     thread::sleep(Duration::from_secs(1));
-    let later = daemon.process(pid).unwrap();
-    assert_eq!(later.counts(), seen.counts());
+    // For a moment after each signal a thread runs, and is not blocked.
+    let later = daemon.until_counts(pid, &seen.counts());
     let (still, _) = later.beginnings()["futex"];
     assert!(
         (still - oldest).abs() < 0.15,

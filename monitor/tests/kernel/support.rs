@@ -147,18 +147,22 @@ impl Process {
     }
 
     pub fn counts(&self) -> Counts {
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let one = |group: &Value| {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mut counts = Counts::new();
+        for group in self.groups() {
+            assert_eq!(group["kind"], "thread");
+            let site = text(&group["block_site"]["function"]);
+            let site = site.split('(').next().unwrap_or_default();
+            let is_deadlock = site == "ring_acquire_forever" || site == "scoped_lock_forever";
             assert_eq!(
-                (&group["kind"], &group["verdict"]),
-                (&"thread".into(), &"unknown".into())
+                group["verdict"],
+                if is_deadlock { "proven" } else { "unknown" },
+                "{group}"
             );
-            (
-                (text(&group["reason"]), text(&group["wait_class"])),
-                group["count"].as_u64().unwrap(),
-            )
-        };
-        self.groups().iter().map(one).collect()
+            let key = (text(&group["reason"]), text(&group["wait_class"]));
+            *counts.entry(key).or_default() += group["count"].as_u64().unwrap();
+        }
+        counts
     }
 
     pub fn threads(&self) -> u64 {
@@ -177,14 +181,18 @@ impl Process {
     /// (reason, class) → Unix times at which the oldest and the youngest wait of the group began, s.
     pub fn beginnings(&self) -> BTreeMap<String, (f64, f64)> {
         let began = |age: &Value| self.taken_at - age.as_f64().unwrap();
-        let one = |group: &Value| {
-            let times = (
+        let mut beginnings = BTreeMap::new();
+        for group in self.groups() {
+            let (oldest, youngest) = (
                 began(&group["oldest_blocked_seconds"]),
                 began(&group["blocked_seconds_min"]),
             );
-            (group["reason"].as_str().unwrap().to_owned(), times)
-        };
-        self.groups().iter().map(one).collect()
+            let known = beginnings
+                .entry(group["reason"].as_str().unwrap().to_owned())
+                .or_insert((oldest, youngest));
+            *known = (known.0.min(oldest), known.1.max(youngest));
+        }
+        beginnings
     }
 
     /// Age of the oldest wait of all, s; 0 without one.
@@ -197,10 +205,10 @@ impl Process {
 
     /// Age of the oldest wait of a reason, s.
     pub fn oldest(&self, reason: &str) -> f64 {
-        let group = self.groups().iter().find(|group| group["reason"] == reason);
-        group.unwrap_or_else(|| panic!("no {reason} in {:?}", self.value))["oldest_blocked_seconds"]
-            .as_f64()
-            .unwrap()
+        let groups = self.groups().iter().filter(|group| group["reason"] == reason);
+        let ages = groups.map(|group| group["oldest_blocked_seconds"].as_f64().unwrap());
+        ages.reduce(f64::max)
+            .unwrap_or_else(|| panic!("no {reason} in {:?}", self.value))
     }
 }
 

@@ -1,32 +1,29 @@
 //! One pass: target → observe → detect. The only place that knows the order.
 
+mod holding;
+mod waiting;
+
 use std::{
     collections::HashSet,
     io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::OwnedFd,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
-
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
 };
 
 use monitor_common::{Filter, record_flags, selected};
 
+use self::holding::Holding;
 use crate::{
     detect::{Limits, Names, report},
-    model::{Health, MapHealth, Observation, ProbeHealth, ProcessId, ProgramHealth, Snapshot},
+    identify::Identifier,
+    model::{Health, MapHealth, Observation, ProbeHealth, ProcessId, ProgramHealth, Snapshot, SpawnReport},
     observe::{
         bpf::{ExecEvents, LoadError, LoadOptions, Probes, TaskRecord, enable_run_stats},
-        memory::Memory,
-        thread::Threads,
+        helper::{Helper, HelperOptions},
+        thread::{Records, Threads, spawning::Spawning},
     },
     target::{Selector, Targets},
 };
-
-/// How long programs that start may gather before their threads are swept.
-const SETTLE: Duration = Duration::from_millis(250);
 
 /// What a [`Monitor`] is to do.
 #[derive(Clone, Debug)]
@@ -41,14 +38,24 @@ pub struct Options {
     pub bpf_log: log::LevelFilter,
     /// Whether to report the programs' run time.
     pub bpf_stats: bool,
+    /// How stacks are read; `None`: they are not.
+    pub stacks: Option<HelperOptions>,
+    /// Share of a core that the spawn probes may take from a process; `None`: there are none.
+    pub spawn_budget: Option<f64>,
+    /// How long a pass may wait for stacks that are being read.
+    pub patience: Duration,
 }
 
 /// The loaded probes and all that is remembered between passes.
 pub struct Monitor {
     probes: Probes,
-    memory: Memory,
+    helper: Helper,
+    identifier: Option<Identifier>,
+    /// Spawn probes; they need the identifier.
+    spawning: Option<Spawning>,
     targets: Targets,
     threads: Threads,
+    holding: Holding,
     names: Names,
     options: Options,
     /// Not read when every process is watched: there is nothing to decide.
@@ -56,6 +63,8 @@ pub struct Monitor {
     /// Keeps the kernel's `bpf_stats` on.
     _run_stats: Option<OwnedFd>,
     first_sweep: Option<Instant>,
+    /// When the last sweep began: what ages are told of.
+    swept_at: SystemTime,
 }
 
 impl Monitor {
@@ -72,6 +81,7 @@ impl Monitor {
         let mut probes = Probes::load(&LoadOptions {
             filter,
             futex_probes: options.futex_probes,
+            spawn_probes: options.spawn_budget.is_some(),
             max_threads: options.max_threads,
             log: options.bpf_log,
         })?;
@@ -94,16 +104,28 @@ impl Monitor {
         } else {
             probes.exec_events()
         };
+        let identifier = match &options.stacks {
+            Some(helper) => Some(Identifier::start(helper.clone()).map_err(LoadError::Thread)?),
+            None => None,
+        };
+        let spawning = options
+            .spawn_budget
+            .filter(|_| identifier.is_some())
+            .and_then(|budget| Some(Spawning::new(probes.spawn_events()?, budget)));
         Ok(Self {
             probes,
-            memory: Memory::default(),
+            helper: Helper::default(),
+            identifier,
+            spawning,
             targets: Targets::new(options.selector.clone()),
             threads: Threads::new(options.threshold, options.futex_probes),
+            holding: Holding::default(),
             names: Names::new(options.max_groups),
             options,
             exec_events,
             _run_stats: run_stats,
             first_sweep: None,
+            swept_at: UNIX_EPOCH,
         })
     }
 
@@ -114,15 +136,26 @@ impl Monitor {
     pub fn pass(&mut self) -> io::Result<Snapshot> {
         let begun = Instant::now();
         let first_sweep = *self.first_sweep.get_or_insert(begun);
-        // Of processes that the probes' filter does not know only the leader is told: they are selected, and
-        // swept again with all their threads.
-        if self.sweep()? {
-            self.sweep()?;
+        let (mut observations, before) = self.observe()?;
+        let threshold = self.options.threshold;
+        let new_stacks = match &mut self.identifier {
+            Some(identifier) => identifier.attach(&mut observations, threshold, self.options.patience),
+            None => Vec::new(),
+        };
+        let any_edges = self
+            .holding
+            .look(&observations, &before, threshold, &mut self.helper);
+        // What was read while its thread ran is wrong: only the same wait, seen again, confirms it.
+        if any_edges || !new_stacks.is_empty() {
+            let (later, after) = self.observe()?;
+            observations = later;
+            if let Some(identifier) = &mut self.identifier {
+                identifier.confirm(&mut observations, &new_stacks, threshold);
+            }
+            self.holding.confirm(&mut observations, &before, &after);
         }
-        let mut observations = self.threads.end();
-        // What has no live thread is a process that nobody has reaped yet.
-        observations.retain(|observation| !observation.tasks.is_empty());
-        self.targets.end_pass();
+        self.holding.mark(&mut observations);
+        self.tend_spawn_probes(&mut observations);
         self.probes.flush_log();
         let alive: HashSet<ProcessId> = observations.iter().map(|o| o.process.id).collect();
         self.names.retain(&alive);
@@ -139,14 +172,64 @@ impl Monitor {
             )
         };
         let mut processes: Vec<_> = observations.iter().map(one).collect();
+        for report in &mut processes {
+            report.spawns = self.spawning.as_ref().map(|spawning| SpawnReport {
+                active: spawning.is_active(report.process.id),
+                totals: spawning.totals(report.process.id),
+            });
+        }
         processes.sort_by_key(|report| report.process.id);
-        let taken_at = SystemTime::now();
+        let taken_at = self.swept_at;
         Ok(Snapshot {
             taken_at,
             observed: begun.duration_since(first_sweep),
             processes,
             health: self.health(begun.elapsed(), taken_at),
         })
+    }
+
+    /// Sweeps, and takes down what was seen.
+    fn observe(&mut self) -> io::Result<(Vec<Observation>, Records)> {
+        // Of processes that the probes' filter does not know only the leader is told: they are selected, and
+        // swept again with all their threads.
+        self.swept_at = SystemTime::now();
+        if self.sweep()? {
+            self.swept_at = SystemTime::now();
+            self.sweep()?;
+        }
+        self.targets.end_pass();
+        let (mut observations, records) = self.threads.end();
+        // What has no live thread is a process that nobody has reaped yet.
+        observations.retain(|observation| !observation.tasks.is_empty());
+        Ok((observations, records))
+    }
+
+    /// Attaches and detaches spawn probes, and says of tasks where they were made.
+    fn tend_spawn_probes(&mut self, observations: &mut [Observation]) {
+        self.drain_spawns();
+        let (Some(spawning), Some(identifier)) = (&mut self.spawning, &mut self.identifier) else {
+            return;
+        };
+        let alive: Vec<ProcessId> = observations
+            .iter()
+            .map(|observation| observation.process.id)
+            .collect();
+        spawning.tend(&mut self.probes, identifier, &alive);
+        for observation in observations {
+            for task in &mut observation.tasks {
+                let anchor = task.wait.as_ref().and_then(|wait| wait.anchor);
+                let origin = anchor.and_then(|anchor| {
+                    spawning.origin(observation.process.id, anchor.tid, anchor.start_boottime)
+                });
+                task.spawn_site = origin.and_then(|origin| origin.spawn_site.clone());
+            }
+        }
+    }
+
+    fn drain_spawns(&mut self) {
+        if let (Some(spawning), Some(identifier)) = (&mut self.spawning, &mut self.identifier) {
+            spawning.drain(identifier, |pid| self.targets.watched(pid));
+        }
     }
 
     /// Pids that were asked for by number and are not in the snapshot.
@@ -166,81 +249,12 @@ impl Monitor {
             .collect()
     }
 
-    /// Waits until the timeout, or until `stop` is readable (then the answer is `true`), and meanwhile selects
-    /// programs as they start.
-    ///
-    /// # Errors
-    /// When poll fails, or a sweep over a new program's threads.
-    pub fn wait(&mut self, timeout: Duration, stop: Option<BorrowedFd<'_>>) -> io::Result<bool> {
-        let until = Instant::now() + timeout;
-        let mut sweep_at = None;
-        loop {
-            let now = Instant::now();
-            if sweep_at.is_some_and(|at| at <= now) {
-                sweep_at = None;
-                self.meet_new_threads()?;
-            }
-            if now >= until {
-                return Ok(false);
-            }
-            let left = sweep_at
-                .map_or(until, |at: Instant| at.min(until))
-                .saturating_duration_since(now);
-            match self.poll(left, stop)? {
-                Woken::Stop => return Ok(true),
-                Woken::Execs if self.decide_on_execs() => {
-                    sweep_at = sweep_at.or(Some(Instant::now() + SETTLE));
-                }
-                Woken::Execs | Woken::Timeout => {}
-            }
-        }
-    }
-
-    fn poll(&self, timeout: Duration, stop: Option<BorrowedFd<'_>>) -> io::Result<Woken> {
-        let timeout = Timespec {
-            tv_sec: timeout.as_secs() as i64,
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
-        let mut files = Vec::new();
-        if let Some(stop) = stop {
-            files.push(PollFd::from_borrowed_fd(stop, PollFlags::IN));
-        }
-        if let Some(events) = &self.exec_events {
-            files.push(PollFd::from_borrowed_fd(events.as_fd(), PollFlags::IN));
-        }
-        match poll(&mut files, Some(&timeout)) {
-            Ok(0) | Err(Errno::INTR) => Ok(Woken::Timeout),
-            Ok(_) if stop.is_some() && !files[0].revents().is_empty() => Ok(Woken::Stop),
-            Ok(_) => Ok(Woken::Execs),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Whether a program has started that is watched.
-    fn decide_on_execs(&mut self) -> bool {
-        let mut any = false;
-        while let Some(event) = self.exec_events.as_mut().and_then(ExecEvents::pop) {
-            let watched = self.targets.would_watch(event.tgid);
-            self.select(event.host_tgid, self.selection(watched));
-            any |= watched;
-        }
-        any
-    }
-
-    /// A sweep that nobody is told of: threads that a program made before it was selected get their entries, and
-    /// their waits are remembered.
-    fn meet_new_threads(&mut self) -> io::Result<()> {
-        self.sweep()?;
-        self.threads.end();
-        self.targets.end_pass();
-        Ok(())
-    }
-
     /// Walks all threads. Whether processes were met that are watched from now on.
     fn sweep(&mut self) -> io::Result<bool> {
         let Self {
             probes,
-            memory,
+            helper,
+            identifier,
             targets,
             threads,
             ..
@@ -249,7 +263,8 @@ impl Monitor {
         threads.begin();
         let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
         probes.sweep(|record| {
-            if memory.helper_pid() == Some(record.tgid) {
+            let helpers = [helper.pid(), identifier.as_ref().and_then(Identifier::helper_pid)];
+            if helpers.contains(&Some(record.tgid)) {
                 return;
             }
             let selected = record.record_flags & record_flags::SELECTED != 0;
@@ -258,7 +273,7 @@ impl Monitor {
                     if !selected {
                         wanted.push(record.host_tgid);
                     }
-                    threads.record(record, process, memory);
+                    threads.record(record, process, helper);
                 }
                 // It has called exec and is another program now.
                 None if selected && record.is_leader() && !self.options.selector.is_all() => {
@@ -325,13 +340,6 @@ impl Monitor {
                 .collect(),
         }
     }
-}
-
-/// Why [`Monitor::poll`] came back.
-enum Woken {
-    Timeout,
-    Stop,
-    Execs,
 }
 
 fn identity(record: &TaskRecord) -> ProcessId {
