@@ -4,6 +4,8 @@ mod footprint;
 mod futex;
 mod futexctn;
 mod load;
+mod spawn;
+mod stacks;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -28,6 +30,10 @@ enum Bench {
     Throughput,
     /// CPU and memory of `run` over 10,000 threads, and the time of a sweep
     Footprint,
+    /// Unwinding and naming of 1,000 blocked threads, beside gdb
+    Stacks,
+    /// Thread creation with and without the spawn probe
+    Spawn,
 }
 
 impl Bench {
@@ -37,6 +43,8 @@ impl Bench {
             Self::FutexCost => futex::cost(),
             Self::Throughput => futex::throughput(),
             Self::Footprint => footprint::footprint(),
+            Self::Stacks => stacks::stacks(),
+            Self::Spawn => spawn::spawn(),
         }
     }
 }

@@ -11,11 +11,14 @@ use crate::workspace::{self, find_in_path};
 type Alternatives = &'static [&'static str];
 
 const COMPILER: [Alternatives; 2] = [&["gcc"], &["libc6-dev"]];
-const PACKAGES: [Alternatives; 8] = [
+const PACKAGES: [Alternatives; 10] = [
     &["gcc"],
     &["g++"],
     &["gcc-multilib"],
     &["libc6-dev"],
+    // Programs with another C library, and a debugger to compare stacks with.
+    &["musl-tools"],
+    &["gdb"],
     &[
         "openjdk-17-jdk-headless",
         "openjdk-21-jdk-headless",
