@@ -82,6 +82,7 @@ impl Probes {
     /// When nothing could be observed. Probes that can be missed are reported by [`Self::states`] instead.
     pub fn load(options: &LoadOptions) -> Result<Self, LoadError> {
         raise_memlock_limit();
+        raise_file_limit();
         let raw = fs::read(BTF_PATH).map_err(LoadError::NoBtf)?;
         let offsets = btf::task_offsets(&raw)?;
         drop(raw);
@@ -202,4 +203,19 @@ fn raise_memlock_limit() {
     };
     // SAFETY: a valid struct that the call only reads.
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) };
+}
+
+/// Each attached spawn probe is an open file: one a watched process.
+fn raise_file_limit() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: valid structs. Where it fails the probes that do not fit are said to be off.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
 }
