@@ -29,11 +29,18 @@ pub const NEEDS: &[Need] = &[
     },
     Need {
         capability: Capability::CAP_SYS_PTRACE,
-        purpose: "to read other users' /proc/PID/exe and the timeouts of their waits",
+        purpose: "to read other users' /proc/PID/exe, memory and mappings",
         loss: Some(
-            "`exe` is empty and waits with a timeout of a day or more are missed for other users' processes",
+            "for other users' processes `exe` is empty, stacks, holders and spawn sites are unknown, and waits with a \
+             timeout of a day or more are missed",
         ),
         in_sys_admin: false,
+    },
+    Need {
+        capability: Capability::CAP_CHECKPOINT_RESTORE,
+        purpose: "to open the files that a program has mapped (/proc/PID/map_files)",
+        loss: Some("functions have no names: no block sites, no entries, and no spawn probes"),
+        in_sys_admin: true,
     },
     Need {
         capability: Capability::CAP_DAC_READ_SEARCH,
