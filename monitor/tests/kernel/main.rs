@@ -13,6 +13,7 @@ mod languages;
 mod life;
 mod monitoring;
 mod namespaces;
+mod selection;
 mod signals;
 mod sites;
 mod spawns;

@@ -11,7 +11,7 @@ use testbed::{Program, Scenario};
 
 use crate::{
     scenarios::{args, check, still},
-    support::{Folder, Running, Thread, by_name, run, stacks, stacks_by, text},
+    support::{Folder, Running, Thread, by_name, misses, run, stacks, stacks_by, text},
 };
 
 /// Threads of each scenario.
@@ -45,6 +45,9 @@ pub fn command(exe: &Path, scenarios: &[Scenario]) -> Command {
 
 /// Compiles, runs, and compares every thread with the table.
 fn as_expected(test: &str, flags: &[&str]) -> Option<Vec<Thread>> {
+    if misses(test, &["gcc"]) {
+        return None;
+    }
     let folder = Folder::new(test);
     let exe = folder.path("blockers");
     compile(&exe, flags);
@@ -62,31 +65,31 @@ fn guessed(threads: &[Thread]) -> usize {
 #[test]
 fn at_a_fixed_address() {
     let threads = as_expected("fixed-address", &["-g", "-no-pie", "-fno-pie"]);
-    assert_eq!(threads.map(|threads| guessed(&threads)), Some(0));
+    assert!(threads.is_none_or(|threads| guessed(&threads) == 0));
 }
 
 #[test]
 fn without_libraries() {
     let threads = as_expected("static", &["-g", "-static"]);
-    assert_eq!(threads.map(|threads| guessed(&threads)), Some(0));
+    assert!(threads.is_none_or(|threads| guessed(&threads) == 0));
 }
 
 #[test]
 fn without_libraries_at_any_address() {
     let threads = as_expected("static-pie", &["-g", "-static-pie"]);
-    assert_eq!(threads.map(|threads| guessed(&threads)), Some(0));
+    assert!(threads.is_none_or(|threads| guessed(&threads) == 0));
 }
 
 #[test]
 fn without_debug_information() {
-    let threads = as_expected("no-debug", &["-g0"]).unwrap();
+    let threads = as_expected("no-debug", &["-g0"]).unwrap_or_default();
     let sites = threads.iter().filter_map(|thread| thread.stack().block_site());
     assert!(sites.into_iter().all(|site| site.file.is_none()));
 }
 
 #[test]
 fn with_compressed_debug_information() {
-    let threads = as_expected("compressed", &["-g", "-gz=zlib"]).unwrap();
+    let threads = as_expected("compressed", &["-g", "-gz=zlib"]).unwrap_or_default();
     let sites = threads.iter().filter_map(|thread| thread.stack().block_site());
     assert!(sites.into_iter().all(|site| site.file.is_some()));
 }
@@ -94,6 +97,9 @@ fn with_compressed_debug_information() {
 /// Stripped, the same frames are there under the file's name; the C library's exported names remain.
 #[test]
 fn stripped() {
+    if misses("builds::stripped", &["gcc", "strip"]) {
+        return;
+    }
     for (name, flags) in [("stripped", &["-g"][..]), ("stripped-static", &["-g", "-static"])] {
         let folder = Folder::new(name);
         let (full, bare) = (folder.path("full"), folder.path("bare"));
@@ -141,7 +147,7 @@ fn stripped() {
 #[test]
 fn with_frame_pointers_alone() {
     let flags = ["-g", "-fno-asynchronous-unwind-tables", "-fno-omit-frame-pointer"];
-    let mut threads = as_expected("frame-pointers", &flags).unwrap();
+    let mut threads = as_expected("frame-pointers", &flags).unwrap_or_default();
     // It may stand where its frame is not made yet.
     threads.retain(|thread| thread.comm != "userfault");
     assert_eq!(guessed(&threads), 0);
@@ -151,6 +157,6 @@ fn with_frame_pointers_alone() {
 #[test]
 fn with_neither_tables_nor_frame_pointers() {
     let flags = ["-g", "-fno-asynchronous-unwind-tables", "-fomit-frame-pointer"];
-    let threads = as_expected("neither", &flags).unwrap();
+    let threads = as_expected("neither", &flags).unwrap_or_default();
     assert!(guessed(&threads) >= threads.len());
 }

@@ -8,10 +8,11 @@ use testbed::Program;
 use crate::{
     builds::{command, compile},
     scenarios::{check, still},
-    support::{Folder, Running, Thread, run, stacks_by, text},
+    support::{Folder, Running, Thread, misses, run, stacks_by, text},
 };
 
 const COUNT: usize = 2;
+const TOOLS: [&str; 4] = ["gcc", "objcopy", "readelf", "strip"];
 
 /// Compiles the program, puts its debug information into `debug`, and strips it.
 fn split(exe: &Path, debug: &Path, flags: &[&str]) {
@@ -45,6 +46,9 @@ fn build_id(exe: &Path) -> String {
 #[test]
 fn by_build_id() {
     let test = "debug_info::by_build_id";
+    if misses(test, &TOOLS) {
+        return;
+    }
     let folder = Folder::new("by-build-id");
     let (exe, debug) = (folder.path("blockers"), folder.path("debug"));
     split(&exe, &debug, &["-g", "-Wl,--build-id"]);
@@ -69,6 +73,9 @@ fn by_build_id() {
 #[test]
 fn by_link() {
     let test = "debug_info::by_link";
+    if misses(test, &TOOLS) {
+        return;
+    }
     let folder = Folder::new("by-link");
     let (exe, debug) = (folder.path("blockers"), folder.path("blockers.debug"));
     split(&exe, &debug, &["-g", "-Wl,--build-id=none"]);
@@ -104,6 +111,9 @@ fn by_link() {
 #[test]
 fn a_link_leads_nowhere_else() {
     let test = "debug_info::a_link_leads_nowhere_else";
+    if misses(test, &TOOLS) {
+        return;
+    }
     let folder = Folder::new("link-elsewhere");
     let (exe, debug) = (folder.path("blockers"), folder.path("blockers.debug"));
     split(&exe, &debug, &["-g", "-Wl,--build-id=none"]);

@@ -2,7 +2,12 @@
 
 use std::process::Command;
 
-use crate::support::{Folder, Running, Thread, by_name, run, skip, stacks, text};
+use testbed::Program;
+
+use crate::{
+    scenarios::{self, args, still},
+    support::{Folder, Running, Thread, by_name, misses, run, skip, stacks, text},
+};
 
 /// What `programs/waits.c` can wait in.
 const WAITS: [&str; 14] = [
@@ -49,14 +54,10 @@ fn compile(folder: &Folder, compiler: &str, flags: &[&str]) -> Command {
     command
 }
 
-fn is_there(tool: &str) -> bool {
-    Command::new(tool).arg("--version").output().is_ok()
-}
-
 #[test]
 fn c() {
-    if !is_there("musl-gcc") {
-        return skip("musl::c", "no musl-gcc: apt-get install musl-tools");
+    if misses("musl::c", &["musl-gcc"]) {
+        return;
     }
     for flags in [
         ["-static", "-O2", "-g"],
@@ -78,6 +79,9 @@ fn c() {
 /// The same program with glibc, for which nothing has to be guessed.
 #[test]
 fn the_same_with_glibc() {
+    if misses("musl::the_same_with_glibc", &["gcc"]) {
+        return;
+    }
     for flags in [["-pthread", "-O2", "-g"], ["-static", "-O2", "-g"]] {
         let folder = Folder::new("glibc");
         let command = compile(&folder, "gcc", &flags);
@@ -94,8 +98,8 @@ fn the_same_with_glibc() {
 /// Without symbols as well, every frame that names would tell is still there.
 #[test]
 fn stripped() {
-    if !is_there("musl-gcc") {
-        return skip("musl::stripped", "no musl-gcc: apt-get install musl-tools");
+    if misses("musl::stripped", &["musl-gcc"]) {
+        return;
     }
     let (full, bare) = (Folder::new("musl-full"), Folder::new("musl-bare"));
     let named = compile(&full, "musl-gcc", &["-static", "-O2", "-g"]);
@@ -116,4 +120,45 @@ fn stripped() {
     }
     // A guess without names may go wrong.
     assert!(same >= WAITS.len() / 2, "{same}");
+}
+
+/// Rust's standard library has unwind information, what it calls in the C library has none.
+#[test]
+fn rust() {
+    const TARGET: &str = "x86_64-unknown-linux-musl";
+    let test = "musl::rust";
+    if misses(test, &["rustc"]) {
+        return;
+    }
+    let output = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .output()
+        .unwrap();
+    let library = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if !std::path::Path::new(&library).is_dir() {
+        return skip(test, &format!("rustup target add {TARGET}"));
+    }
+    let folder = Folder::new("musl-rust");
+    let exe = folder.path("rust_blockers");
+    let source = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../testbed/src/bin/rust_blockers/main.rs"
+    );
+    let flags = [
+        "--edition=2024",
+        "--crate-name=rust_blockers",
+        "-Copt-level=2",
+        "-Cdebuginfo=2",
+    ];
+    run(
+        "rustc",
+        &[&flags[..], &["--target", TARGET, source, "-o", text(&exe)]].concat(),
+    );
+    let scenarios = still(Program::RustBlockers);
+    let mut command = Command::new(&exe);
+    command.args(args(&scenarios, 2));
+    let Some(running) = Running::start(test, command) else {
+        return;
+    };
+    scenarios::check(&scenarios, 2, stacks(running.pid()));
 }

@@ -7,13 +7,16 @@ use testbed::Program;
 use crate::{
     builds::{command, compile},
     scenarios::{args, check, still},
-    support::{Folder, Running, stacks, text},
+    support::{Folder, Running, misses, stacks, text},
 };
 
 const COUNT: usize = 2;
 
 #[test]
 fn deleted() {
+    if misses("places::deleted", &["gcc"]) {
+        return;
+    }
     let folder = Folder::new("deleted");
     let exe = folder.path("blockers");
     compile(&exe, &["-g"]);
@@ -32,6 +35,9 @@ fn deleted() {
 /// The program that stands there now is another one, and says nothing of this process.
 #[test]
 fn replaced() {
+    if misses("places::replaced", &["gcc"]) {
+        return;
+    }
     let folder = Folder::new("replaced");
     let (exe, other) = (folder.path("blockers"), folder.path("other"));
     compile(&exe, &["-g"]);
@@ -47,6 +53,9 @@ fn replaced() {
 /// As in a container: its files are on a file system that nobody else sees.
 #[test]
 fn in_another_mount_namespace() {
+    if misses("places::in_another_mount_namespace", &["gcc"]) {
+        return;
+    }
     let folder = Folder::new("namespace");
     let exe = folder.path("blockers");
     compile(&exe, &["-g"]);

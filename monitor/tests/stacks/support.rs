@@ -267,6 +267,19 @@ impl Drop for Folder {
     }
 }
 
+/// Whether a tool is not to be had here: then the test is skipped.
+pub fn misses(test: &str, tools: &[&str]) -> bool {
+    let is_missing = |tool: &&&str| Command::new(tool).arg("--version").output().is_err();
+    let Some(tool) = tools.iter().find(is_missing) else {
+        return false;
+    };
+    skip(
+        test,
+        &format!("no {tool}: apt-get install gcc binutils gdb musl-tools"),
+    );
+    true
+}
+
 /// Runs a tool to its end.
 pub fn run(tool: &str, args: &[&str]) {
     let output = Command::new(tool)
