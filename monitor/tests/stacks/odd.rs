@@ -253,7 +253,7 @@ fn programs_that_lie() {
     let mut random = fastrand::Rng::with_seed(42);
     let mut inspector = inspector();
     let words: Vec<u64> = (0..512).collect();
-    for round in 0..150 {
+    for round in 0..100 {
         let mut bytes = original.clone();
         for _ in 0..random.usize(1..40) {
             // Most of them where the tables are.
