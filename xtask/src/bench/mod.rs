@@ -10,7 +10,7 @@ mod stacks;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use crate::setup;
+use crate::{run, setup};
 
 #[derive(Args)]
 pub struct Options {
@@ -30,7 +30,7 @@ enum Bench {
     Throughput,
     /// CPU and memory of `run` over 10,000 threads, and the time of a sweep
     Footprint,
-    /// Unwinding and naming of 1,000 blocked threads, beside gdb
+    /// Unwinding and naming of 5,000 blocked threads, beside gdb
     Stacks,
     /// Thread creation with and without the spawn probe
     Spawn,
@@ -52,6 +52,7 @@ impl Bench {
 pub fn run(options: &Options) -> Result<()> {
     setup::for_build(false)?;
     setup::for_programs()?;
+    run::build()?;
     for bench in Bench::value_variants() {
         if options.only.is_empty() || options.only.contains(bench) {
             bench.run()?;
