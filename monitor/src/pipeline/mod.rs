@@ -78,10 +78,12 @@ impl Monitor {
         } else {
             Filter::Selected
         };
+        // Births are named by the helper that reads stacks.
+        let spawn_budget = options.spawn_budget.filter(|_| options.stacks.is_some());
         let mut probes = Probes::load(&LoadOptions {
             filter,
             futex_probes: options.futex_probes,
-            spawn_probes: options.spawn_budget.is_some(),
+            spawn_probes: spawn_budget.is_some(),
             max_threads: options.max_threads,
             log: options.bpf_log,
         })?;
@@ -108,10 +110,7 @@ impl Monitor {
             Some(helper) => Some(Identifier::start(helper.clone()).map_err(LoadError::Thread)?),
             None => None,
         };
-        let spawning = options
-            .spawn_budget
-            .filter(|_| identifier.is_some())
-            .and_then(|budget| Some(Spawning::new(probes.spawn_events()?, budget)));
+        let spawning = spawn_budget.and_then(|budget| Some(Spawning::new(probes.spawn_events()?, budget)));
         Ok(Self {
             probes,
             helper: Helper::default(),

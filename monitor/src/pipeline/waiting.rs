@@ -12,10 +12,7 @@ use rustix::{
 };
 
 use super::Monitor;
-use crate::observe::{
-    bpf::ExecEvents,
-    thread::spawning::{DRAIN_EVERY, Spawning},
-};
+use crate::observe::{bpf::ExecEvents, thread::spawning::DRAIN_EVERY};
 
 /// How long programs that start may gather before their threads are swept.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -46,7 +43,7 @@ impl Monitor {
                 return Ok(false);
             }
             let mut wake_at = sweep_at.map_or(until, |at: Instant| at.min(until));
-            if self.spawning.as_ref().is_some_and(Spawning::is_any_active) {
+            if self.spawning.is_some() {
                 wake_at = wake_at.min(now + DRAIN_EVERY);
             }
             let left = wake_at.saturating_duration_since(now);

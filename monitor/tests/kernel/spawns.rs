@@ -33,14 +33,7 @@ fn until(daemon: &Daemon, what: &str, condition: impl Fn(&str) -> bool) -> Strin
 fn births_and_deaths_are_counted_by_entry_and_spawn_site() {
     let target = start("spawns", Program::Spawner, &["--steady", "60"]).unwrap();
     let pid = target.pid();
-    let daemon = Daemon::start(&[
-        "--pid",
-        &pid.to_string(),
-        "--interval",
-        "200ms",
-        "--blocked-after",
-        "1s",
-    ]);
+    let daemon = Daemon::watch(pid, "200ms", "1s");
     until(&daemon, "active", |metrics| {
         value(metrics, "taskleak_spawn_probes_active", pid, &[]) == Some(1.0)
     });
@@ -144,4 +137,15 @@ fn without_spawn_probes_there_are_no_series() {
         !metrics.contains("taskleak_tasks_spawned_total{")
             && !metrics.contains("taskleak_spawn_probes_active{")
     );
+}
+
+/// Births are named by the helper that reads stacks: without it nobody takes them in, and none may be told.
+#[test]
+fn without_stacks_no_birth_is_lost() {
+    let target = start("no_stacks_spawns", Program::Spawner, &["--steady", "5"]).unwrap();
+    let pid = target.pid().to_string();
+    let daemon = Daemon::start(&["--pid", &pid, "--interval", "200ms", "--no-stacks"]);
+    thread::sleep(Duration::from_secs(3));
+    let lost = daemon.sample("taskleak_lost_events_total{cause=\"spawn_events_full\"}");
+    assert_eq!(lost, Some(0.0));
 }

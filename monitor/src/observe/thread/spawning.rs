@@ -155,11 +155,6 @@ impl Spawning {
         }
     }
 
-    /// Whether any probe is attached.
-    pub fn is_any_active(&self) -> bool {
-        self.watched.values().any(|watched| !watched.attached.is_empty())
-    }
-
     /// Whether births in the process are being seen.
     pub fn is_active(&self, process: ProcessId) -> bool {
         self.watched
