@@ -15,7 +15,7 @@ pub use counter::Counter;
 pub use offsets::TaskOffsets;
 pub use process::{ExecEvent, Filter, ProcessEntry, selected};
 pub use spawn::{ExitEvent, SPAWN_STACK, SpawnCall, SpawnEvent, spawn_kind};
-pub use task::{TaskRecord, record_flags, task_flags, task_state};
+pub use task::{EXITED, TaskRecord, record_flags, task_flags, task_state};
 pub use wait::{FutexCall, FutexWait};
 
 /// Length of a task's name in the kernel (`TASK_COMM_LEN`, include/linux/sched.h), with its NUL.

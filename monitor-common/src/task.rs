@@ -90,6 +90,9 @@ pub mod task_state {
     pub const FROZEN: u32 = 0x8000;
 }
 
+/// `EXIT_DEAD | EXIT_ZOMBIE` in `task_struct.exit_state` (include/linux/sched.h).
+pub const EXITED: u32 = 0x30;
+
 /// Values of `task_struct.flags` (include/linux/sched.h).
 pub mod task_flags {
     pub const IO_WORKER: u32 = 0x10;

@@ -10,7 +10,7 @@ use aya_ebpf::{
         generated::{bpf_seq_write, bpf_task_pt_regs},
     },
 };
-use monitor_common::{Counter, FutexWait, TaskRecord, record_flags, task_flags, task_state};
+use monitor_common::{Counter, EXITED, FutexWait, TaskRecord, record_flags, task_flags, task_state};
 
 use crate::{
     futex::{Request, ticks},
@@ -33,8 +33,6 @@ pub struct IterTask {
 
 /// `TS_COMPAT` of arch/x86/include/asm/thread_info.h.
 const TS_COMPAT: u32 = 2;
-/// `EXIT_DEAD | EXIT_ZOMBIE` of include/linux/sched.h.
-const EXITED: u32 = 0x30;
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]

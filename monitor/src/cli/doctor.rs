@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::permissions::NEEDS;
-use crate::observe::bpf::{LoadOptions, Probes};
+use crate::observe::bpf::{self, LoadOptions, Probes};
 
 /// Say what works here, what is lost, and how to mend it
 #[derive(Args)]
@@ -151,10 +151,7 @@ fn btf() -> Check {
 }
 
 fn tracefs() -> Check {
-    let root = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
-        .into_iter()
-        .find(|root| fs::metadata(format!("{root}/events")).is_ok());
-    match root {
+    match bpf::tracefs() {
         Some(root) => Check::ok("tracefs", root),
         None => Check::bad(
             Status::Degraded,

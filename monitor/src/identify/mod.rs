@@ -27,6 +27,8 @@ mod worker;
 
 use std::{io, path::PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 pub use demangle::MAX_NAME;
 pub use inspector::Inspector;
 pub use maps::MapsError;
@@ -68,7 +70,7 @@ pub enum CodeAddress {
 }
 
 /// A thread's stack.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stack {
     /// Innermost first.
     pub frames: Vec<Frame>,

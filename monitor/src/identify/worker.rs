@@ -14,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::sites;
 use crate::{
     model::{Anchor, Cause, ProcessId, Stack},
     observe::{
@@ -119,12 +118,11 @@ impl Clerk {
         let named = self.ask(process, |helper| {
             helper.stack(process.pid, anchor.tid, anchor.registers)
         })?;
-        let (block_site, entry) = (sites::block_site(&named.frames), sites::entry(&named.frames));
         Ok(Arc::new(Stack {
+            block_site: named.block_site(),
+            entry: named.entry(),
             frames: named.frames,
             truncated: named.truncated,
-            block_site,
-            entry,
         }))
     }
 

@@ -98,6 +98,13 @@ pub const PROBES: &[ProbeSpec] = &[
 /// Where tracefs is mounted, the newer place first.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
+/// Where tracefs can be read, if anywhere.
+pub fn tracefs() -> Option<&'static str> {
+    TRACEFS
+        .into_iter()
+        .find(|root| Path::new(root).join("events").is_dir())
+}
+
 /// Loads (once) and attaches one program. `Err` says cause and cure in one line.
 pub(super) fn attach(ebpf: &mut Ebpf, spec: &ProbeSpec, btf: &Btf) -> Result<(), String> {
     let Some(program) = ebpf.program_mut(spec.program) else {
@@ -135,11 +142,7 @@ fn attach_syscall(program: &mut TracePoint, tracepoint: &str) -> Result<(), Prog
 }
 
 fn check_tracefs(tracepoint: &str) -> Result<(), String> {
-    let Some(root) = TRACEFS
-        .iter()
-        .map(Path::new)
-        .find(|root| root.join("events").is_dir())
-    else {
+    let Some(root) = tracefs().map(Path::new) else {
         let denied = TRACEFS.iter().any(|root| {
             std::fs::read_dir(root).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
         });

@@ -11,7 +11,7 @@ mod load;
 mod spawn;
 mod sweep;
 
-pub use attach::{PROBES, ProbeSpec};
+pub use attach::{PROBES, ProbeSpec, tracefs};
 pub use counters::enable_run_stats;
 pub use events::ExecEvents;
 pub use load::{LoadError, LoadOptions, Probes};

@@ -13,10 +13,9 @@ use std::{
 use monitor_common::SpawnCall;
 
 use super::{
-    ARGUMENT, Birth, HelperOptions, MAX_READ, NamedBirth, NamedStack, Reply, Request, SpawnPoint, receive,
-    send,
+    ARGUMENT, Birth, HelperOptions, MAX_READ, NamedBirth, Reply, Request, SpawnPoint, receive, send,
 };
-use crate::{model::Registers, observe::bpf::SpawnEvent};
+use crate::{identify::Stack, model::Registers, observe::bpf::SpawnEvent};
 
 /// A read of memory is a few microseconds.
 const READ_DEADLINE: Duration = Duration::from_millis(200);
@@ -80,7 +79,7 @@ impl Helper {
     ///
     /// # Errors
     /// When it cannot be read, or the helper had to be given up: then what it had cached is lost as well.
-    pub fn stack(&mut self, pid: u32, tid: u32, registers: Registers) -> Result<NamedStack, HelperError> {
+    pub fn stack(&mut self, pid: u32, tid: u32, registers: Registers) -> Result<Stack, HelperError> {
         match self.ask(&Request::Stack { pid, tid, registers }, STACK_DEADLINE)? {
             Reply::Stack(stack) => stack.map_err(HelperError::Refused),
             _ => Err(another_answer()),

@@ -18,10 +18,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use client::{Helper, HelperError};
 pub use server::serve;
 
-use crate::{
-    model::{Frame, Registers},
-    observe::thread::spawns::Origin,
-};
+use crate::{identify::Stack, model::Registers, observe::thread::spawns::Origin};
 
 /// First argument that makes this binary a helper; the options follow.
 pub const ARGUMENT: &str = "--helper";
@@ -57,7 +54,7 @@ enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 enum Reply {
     Bytes(Option<Vec<u8>>),
-    Stack(Result<NamedStack, String>),
+    Stack(Result<Stack, String>),
     SpawnPoints(Result<Vec<SpawnPoint>, String>),
     Birth(Result<NamedBirth, String>),
 }
@@ -90,14 +87,6 @@ pub struct NamedBirth {
     /// The program itself called `pthread_create`, with a function of its own: every birth with the same start
     /// routine and return address has the same origin.
     pub is_plain: bool,
-}
-
-/// A stack with names, innermost frame first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NamedStack {
-    pub frames: Vec<Frame>,
-    /// More frames than are told.
-    pub truncated: bool,
 }
 
 /// A message is its length in 4 bytes and its postcard form.

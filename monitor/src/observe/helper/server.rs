@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::{MAX_READ, NamedStack, Reply, Request, receive, send};
+use super::{MAX_READ, Reply, Request, receive, send};
 use crate::{
     identify::{Inspector, Options},
     observe::memory::read_present,
@@ -49,11 +49,7 @@ fn answer(inspector: &mut Inspector, request: &Request) -> Reply {
         }
         Request::Stack { pid, tid, registers } => {
             let stack = inspector.stack(*pid, *tid, *registers);
-            let named = stack.map(|stack| NamedStack {
-                frames: stack.frames,
-                truncated: stack.truncated,
-            });
-            Reply::Stack(named.map_err(|error| error.to_string()))
+            Reply::Stack(stack.map_err(|error| error.to_string()))
         }
         Request::SpawnPoints { pid, tid } => Reply::SpawnPoints(
             inspector

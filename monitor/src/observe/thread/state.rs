@@ -1,5 +1,7 @@
 //! Whether a thread sleeps, runs, or is held.
 
+use monitor_common::EXITED;
+
 use crate::{
     model::Cause,
     observe::bpf::{TaskRecord, task_state},
@@ -10,8 +12,6 @@ use crate::{
 const JOBCTL_TRAP_FREEZE: u64 = 1 << 23;
 /// `PF_FROZEN` until 6.0, where [`task_state::FROZEN`] took its place (kernel threads reuse the bit later).
 const PF_FROZEN: u32 = 0x0001_0000;
-/// `EXIT_DEAD | EXIT_ZOMBIE` of include/linux/sched.h.
-const EXITED: u32 = 0x30;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
