@@ -114,41 +114,26 @@ fn calls_that_not_every_kernel_has() {
     }
 }
 
-#[test]
-fn timed_and_busy_threads_are_never_blocked() {
-    let target = start("timed_and_busy", Program::CBlockers, HEALTHY).unwrap();
-    let daemon = Daemon::start(&[
-        "--pid",
-        &target.pid().to_string(),
-        "--interval",
-        "100ms",
-        "--blocked-after",
-        "1s",
-    ]);
-    for _ in 0..50 {
+/// Looks ten times a second.
+fn never_blocked(test: &str, scenarios: &[&str], threshold: &str, looks: u32) {
+    let target = start(test, Program::CBlockers, scenarios).unwrap();
+    let daemon = Daemon::watch(target.pid(), "100ms", threshold);
+    for _ in 0..looks {
         let process = daemon.process(target.pid()).unwrap();
         assert_eq!(process.counts(), Counts::new(), "{process:?}");
         thread::sleep(Duration::from_millis(100));
     }
 }
 
+#[test]
+fn timed_and_busy_threads_are_never_blocked() {
+    never_blocked("timed_and_busy", HEALTHY, "1s", 50);
+}
+
 /// It computes for 3 s, then sleeps for 50 ms: when it last came onto the CPU says nothing of its sleep.
 #[test]
 fn a_thread_that_computed_is_not_blocked_when_it_sleeps_for_a_blink() {
-    let target = start("burner", Program::CBlockers, &["burner=2"]).unwrap();
-    let daemon = Daemon::start(&[
-        "--pid",
-        &target.pid().to_string(),
-        "--interval",
-        "100ms",
-        "--blocked-after",
-        "500ms",
-    ]);
-    for _ in 0..80 {
-        let process = daemon.process(target.pid()).unwrap();
-        assert_eq!(process.counts(), Counts::new(), "{process:?}");
-        thread::sleep(Duration::from_millis(100));
-    }
+    never_blocked("burner", &["burner=2"], "500ms", 80);
 }
 
 #[test]

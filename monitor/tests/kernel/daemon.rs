@@ -14,14 +14,7 @@ use crate::support::{Daemon, counts, exe, start, stderr, taskleak};
 fn every_page_answers() {
     let target = start("pages", Program::CBlockers, &["mutex=2", "read=1"]).unwrap();
     let pid = target.pid();
-    let daemon = Daemon::start(&[
-        "--pid",
-        &pid.to_string(),
-        "--interval",
-        "200ms",
-        "--blocked-after",
-        "500ms",
-    ]);
+    let daemon = Daemon::watch(pid, "200ms", "500ms");
     daemon.until_counts(pid, &counts(&[("futex", "internal", 2), ("read", "external", 1)]));
     assert_eq!(daemon.get("/healthz").0, 200);
     assert_eq!(daemon.get("/readyz").0, 200);

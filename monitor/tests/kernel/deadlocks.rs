@@ -68,14 +68,7 @@ fn rings_are_told_with_exactly_their_members() {
 #[test]
 fn a_chain_is_no_deadlock() {
     let target = start("chain", Program::CBlockers, &["lock_chain=4"]).unwrap();
-    let daemon = Daemon::start(&[
-        "--pid",
-        &target.pid().to_string(),
-        "--interval",
-        "200ms",
-        "--blocked-after",
-        "500ms",
-    ]);
+    let daemon = Daemon::watch(target.pid(), "200ms", "500ms");
     let has_holders = |process: Option<&Process>| {
         process.is_some_and(|process| {
             process
@@ -104,14 +97,7 @@ fn healthy_programs_have_no_deadlock() {
         "timed_mutex=2",
     ];
     let target = start("healthy", Program::CBlockers, &scenarios).unwrap();
-    let daemon = Daemon::start(&[
-        "--pid",
-        &target.pid().to_string(),
-        "--interval",
-        "100ms",
-        "--blocked-after",
-        "100ms",
-    ]);
+    let daemon = Daemon::watch(target.pid(), "100ms", "100ms");
     for _ in 0..30 {
         let seen = daemon.process(target.pid()).unwrap();
         assert_eq!(seen.value["deadlocks"], Value::Array(Vec::new()));

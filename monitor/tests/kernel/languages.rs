@@ -70,14 +70,7 @@ fn java() {
     let Some(idle) = start_all(program, &healthy(program)) else {
         return;
     };
-    let baseline = Daemon::start(&[
-        "--pid",
-        &idle.pid().to_string(),
-        "--interval",
-        "500ms",
-        "--blocked-after",
-        "1s",
-    ]);
+    let baseline = Daemon::watch(idle.pid(), "500ms", "1s");
     let settled = baseline.until(idle.pid(), "settled", |process| {
         process.is_some_and(|process| process.oldest_of_all() > 3.0)
     });
@@ -90,14 +83,7 @@ fn java() {
     for (key, count) in own {
         *expected.entry(key).or_default() += count;
     }
-    let daemon = Daemon::start(&[
-        "--pid",
-        &target.pid().to_string(),
-        "--interval",
-        "500ms",
-        "--blocked-after",
-        "1s",
-    ]);
+    let daemon = Daemon::watch(target.pid(), "500ms", "1s");
     let seen = daemon.until_counts(target.pid(), &expected);
     assert!(seen.incomplete().is_empty(), "{seen:?}");
 }

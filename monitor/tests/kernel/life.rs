@@ -16,14 +16,7 @@ use crate::support::{Counts, Daemon, Script, TASKLEAK, counts, exe, expected, sn
 fn threads_that_end_make_the_count_go_down() {
     let target = start("churn", Program::CBlockers, &["churn=5", "mutex=2"]).unwrap();
     let pid = target.pid();
-    let daemon = Daemon::start(&[
-        "--pid",
-        &pid.to_string(),
-        "--interval",
-        "200ms",
-        "--blocked-after",
-        "1s",
-    ]);
+    let daemon = Daemon::watch(pid, "200ms", "1s");
     daemon.until_counts(pid, &counts(&[("futex", "internal", 7)]));
     let threads = daemon.process(pid).unwrap().threads();
     target.signal(libc::SIGUSR2).unwrap();

@@ -81,14 +81,7 @@ fn a_real_prometheus_returns_the_leaked_number() {
     )
     .unwrap();
     let pid = target.pid();
-    let daemon = Daemon::start(&[
-        "--pid",
-        &pid.to_string(),
-        "--interval",
-        "200ms",
-        "--blocked-after",
-        "500ms",
-    ]);
+    let daemon = Daemon::watch(pid, "200ms", "500ms");
     daemon.until_counts(pid, &counts(&[("futex", "internal", 7), ("poll", "external", 2)]));
     let threads = target.threads().unwrap().len() as f64;
     let prometheus = Prometheus::start(&daemon.address.to_string());

@@ -55,14 +55,7 @@ fn the_target_in_a_namespace_below() {
     };
     let target = Target::start_with(Program::CBlockers, &["mutex=3", "poll=1"], in_namespace).unwrap();
     let pid = target.pid();
-    let daemon = Daemon::start(&[
-        "--pid",
-        &pid.to_string(),
-        "--interval",
-        "200ms",
-        "--blocked-after",
-        "1s",
-    ]);
+    let daemon = Daemon::watch(pid, "200ms", "1s");
     let seen = daemon.until_counts(pid, &counts(&[("futex", "internal", 3), ("poll", "external", 1)]));
     assert_eq!(seen.value["exe"], exe);
 }

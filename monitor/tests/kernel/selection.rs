@@ -1,42 +1,24 @@
 //! Which processes are watched: by cgroup, and all but some.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fs, process::Command};
 
 use serde_json::Value;
 use testbed::Program;
 
-use crate::support::{TASKLEAK, counts, exe, skip, start, taskleak};
+use crate::support::{Cgroup, TASKLEAK, counts, exe, skip, start, taskleak};
 
-/// A cgroup of the test's own, in whichever hierarchy takes it; gone when dropped.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn create(name: &str) -> Option<Self> {
-        let roots = [
-            "/sys/fs/cgroup/unified",
-            "/sys/fs/cgroup",
-            "/sys/fs/cgroup/freezer",
-            "/sys/fs/cgroup/pids",
-        ];
-        let hierarchies = roots
-            .iter()
-            .filter(|root| fs::metadata(format!("{root}/cgroup.procs")).is_ok());
-        hierarchies
-            .map(|root| PathBuf::from(root).join(name))
-            .find(|path| fs::create_dir(path).is_ok())
-            .map(Self)
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        for _ in 0..100 {
-            if fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-    }
+/// In whichever hierarchy takes it.
+fn cgroup(name: &str) -> Option<Cgroup> {
+    let roots = [
+        "/sys/fs/cgroup/unified",
+        "/sys/fs/cgroup",
+        "/sys/fs/cgroup/freezer",
+        "/sys/fs/cgroup/pids",
+    ];
+    let mut hierarchies = roots
+        .iter()
+        .filter(|root| fs::metadata(format!("{root}/cgroup.procs")).is_ok());
+    hierarchies.find_map(|root| Cgroup::create(root, name).ok())
 }
 
 fn pids(output: &std::process::Output) -> Vec<u64> {
@@ -52,12 +34,12 @@ fn pids(output: &std::process::Output) -> Vec<u64> {
 #[test]
 fn a_cgroup_by_a_glob() {
     let name = format!("taskleak-select-{}", std::process::id());
-    let Some(cgroup) = Cgroup::create(&name) else {
+    let Some(cgroup) = cgroup(&name) else {
         return skip("selection::a_cgroup_by_a_glob", "no cgroup can be made here");
     };
     let inside = start("cgroup", Program::CBlockers, &["mutex=2"]).unwrap();
     let outside = start("cgroup", Program::CBlockers, &["mutex=1"]).unwrap();
-    fs::write(cgroup.0.join("cgroup.procs"), inside.pid().to_string()).unwrap();
+    cgroup.write("cgroup.procs", &inside.pid().to_string());
     let output = taskleak(&[
         "snapshot",
         "--cgroup",

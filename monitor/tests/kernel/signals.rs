@@ -12,14 +12,7 @@ use crate::support::{Counts, Daemon, counts, start};
 fn a_futex_wait_that_signals_interrupt_keeps_its_start() {
     let target = start("signals", Program::CBlockers, &["mutex_signals=3"]).unwrap();
     let pid = target.pid();
-    let daemon = Daemon::start(&[
-        "--pid",
-        &pid.to_string(),
-        "--interval",
-        "200ms",
-        "--blocked-after",
-        "2s",
-    ]);
+    let daemon = Daemon::watch(pid, "200ms", "2s");
     let seen = daemon.until_counts(pid, &counts(&[("futex", "internal", 3)]));
     let (oldest, _) = seen.beginnings()["futex"];
     thread::sleep(Duration::from_secs(1));

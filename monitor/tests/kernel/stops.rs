@@ -1,10 +1,10 @@
 //! Stopped, frozen and traced processes are not judged, and their ages stand still.
 
-use std::{fs, path::PathBuf, thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use testbed::{Program, Target};
 
-use crate::support::{Counts, Daemon, counts, skip, snapshot, start};
+use crate::support::{Cgroup, Counts, Daemon, counts, skip, snapshot, start};
 
 const SCENARIOS: [&str; 5] = ["mutex=2", "poll=1", "read=1", "timed_cond=1", "sleep=1"];
 
@@ -77,36 +77,14 @@ fn sigstop_and_sigcont() {
     );
 }
 
-/// A cgroup of the test's own in a freezer hierarchy, gone when dropped.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn create(root: &str) -> std::io::Result<Self> {
-        let path = PathBuf::from(root).join(format!("taskleak-test-{}", std::process::id()));
-        fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-
-    fn write(&self, file: &str, text: &str) {
-        fs::write(self.0.join(file), text).unwrap();
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        for _ in 0..100 {
-            if fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
+fn own_name() -> String {
+    format!("taskleak-test-{}", std::process::id())
 }
 
 #[test]
 fn the_freezer_of_cgroup_v1() {
     let name = "stops::the_freezer_of_cgroup_v1";
-    let Ok(cgroup) = Cgroup::create("/sys/fs/cgroup/freezer") else {
+    let Ok(cgroup) = Cgroup::create("/sys/fs/cgroup/freezer", &own_name()) else {
         return skip(name, "no cgroup v1 freezer hierarchy is mounted");
     };
     let target = start(name, Program::CBlockers, &SCENARIOS).unwrap();
@@ -124,7 +102,10 @@ fn the_freezer_of_cgroup_v2() {
         .into_iter()
         .find(|root| fs::metadata(format!("{root}/cgroup.procs")).is_ok());
     let is_v2 = |root: &&str| fs::metadata(format!("{root}/cgroup.controllers")).is_ok();
-    let Some(cgroup) = root.filter(is_v2).and_then(|root| Cgroup::create(root).ok()) else {
+    let Some(cgroup) = root
+        .filter(is_v2)
+        .and_then(|root| Cgroup::create(root, &own_name()).ok())
+    else {
         return skip(name, "no cgroup v2 hierarchy is mounted, or it is read-only");
     };
     let target = start(name, Program::CBlockers, &SCENARIOS).unwrap();

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::mpsc,
     thread,
@@ -229,6 +230,18 @@ impl Daemon {
         Self::start_with(command)
     }
 
+    /// Watches one process.
+    pub fn watch(pid: u32, interval: &str, blocked_after: &str) -> Self {
+        Self::start(&[
+            "--pid",
+            &pid.to_string(),
+            "--interval",
+            interval,
+            "--blocked-after",
+            blocked_after,
+        ])
+    }
+
     /// The same with a command of one's own; it must log at `info`.
     pub fn start_with(mut command: Command) -> Self {
         let mut child = command
@@ -345,5 +358,32 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A cgroup of the test's own, gone when dropped.
+pub struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// Below the root of a hierarchy.
+    pub fn create(root: &str, name: &str) -> std::io::Result<Self> {
+        let path = Path::new(root).join(name);
+        std::fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+
+    pub fn write(&self, file: &str, text: &str) {
+        std::fs::write(self.0.join(file), text).unwrap();
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        for _ in 0..100 {
+            if std::fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }
