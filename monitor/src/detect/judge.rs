@@ -94,7 +94,7 @@ impl Judge {
         self.lost
     }
 
-    /// One pass over one process. `now`: seconds on a clock that stands still for nothing. `subjects`: what is judged,
+    /// One pass over one process. `now`: seconds of CLOCK_BOOTTIME. `subjects`: what is judged,
     /// with its count; the judgements come in their order. What was judged before and is none of them counts 0.
     pub fn pass(
         &mut self,
@@ -145,9 +145,10 @@ impl Judge {
             }
         }
         let settings = &self.settings;
+        let born = process.start_boottime as f64 * 1e-9 - book.began;
         let judged = subjects.iter().zip(&places);
         judged
-            .map(|((subject, _), place)| book.judgement(subject, *place, settings))
+            .map(|((subject, _), place)| book.judgement(subject, *place, settings, born))
             .collect()
     }
 
@@ -198,7 +199,7 @@ impl Book {
         place
     }
 
-    fn judgement(&mut self, subject: &Subject, place: Place, settings: &Settings) -> Judgement {
+    fn judgement(&mut self, subject: &Subject, place: Place, settings: &Settings, born: f64) -> Judgement {
         let Some(case) = self.cases.get_mut(&place) else {
             return Judgement::unknown();
         };
@@ -206,7 +207,7 @@ impl Book {
             Subject::Group(_) => *settings,
             Subject::Live(..) => settings.stricter(),
         };
-        let finding = case.judge(&settings, true);
+        let finding = case.judge(&settings, born, true);
         let usual = match subject {
             Subject::Group(_) if case.survival.endings() >= FEWEST_ENDINGS => {
                 case.survival.ended_within(USUAL).map(|within| Usual {
