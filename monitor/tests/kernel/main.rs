@@ -19,3 +19,4 @@ mod sites;
 mod spawns;
 mod stops;
 mod support;
+mod verdicts;
