@@ -11,7 +11,7 @@ use super::{
 use crate::model::{Growth, Verdict};
 
 /// How counts are judged. Times in seconds.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// In which a trend is looked for; growth must have gone on for a quarter of it.
     pub window: f64,
@@ -211,7 +211,7 @@ fn trend_of(window: &Window) -> Option<Trend> {
         .flatten()
 }
 
-pub(super) fn growth_of(window: &Window, trend: Trend) -> Growth {
+fn growth_of(window: &Window, trend: Trend) -> Growth {
     let at = |index: usize| window.samples.get(index).copied().unwrap_or(0.0);
     Growth {
         from: at(0),

@@ -34,12 +34,15 @@ impl Ring {
 
     fn push(&mut self, now: f64, value: f64) {
         let at = (now / self.step).floor() as i64;
-        let value = value as f32;
+        // No sum or difference of such numbers is infinite.
+        let value = value.clamp(-1e30, 1e30) as f32;
         match self.samples.last_mut() {
             Some(last) if at <= self.last => *last = value,
             Some(&mut before) => {
                 // What was not sampled was as before.
-                let missed = usize::try_from(at - self.last - 1).unwrap_or(0).min(SAMPLES);
+                let missed = usize::try_from(at.saturating_sub(self.last).saturating_sub(1))
+                    .unwrap_or(0)
+                    .min(SAMPLES);
                 self.samples.extend(std::iter::repeat_n(before, missed));
                 self.samples.push(value);
             }

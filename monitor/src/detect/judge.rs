@@ -90,6 +90,10 @@ impl Judge {
         }
     }
 
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
     pub fn lost(&self) -> Lost {
         self.lost
     }
@@ -150,6 +154,26 @@ impl Judge {
         judged
             .map(|((subject, _), place)| book.judgement(subject, *place, settings, born))
             .collect()
+    }
+
+    /// Every book. Of more members than `most` none is kept: who then is there after a restart counts as having been
+    /// there before.
+    pub fn saved(&self, most: usize) -> Vec<(ProcessId, Book)> {
+        let members: usize = self.books.values().map(|book| book.members.len()).sum();
+        let kept = |book: &Book| Book {
+            members: if members > most {
+                Members::default()
+            } else {
+                book.members.clone()
+            },
+            ..book.clone()
+        };
+        self.books.iter().map(|(id, book)| (*id, kept(book))).collect()
+    }
+
+    /// Takes books that were saved, of the same boot and with the same settings.
+    pub fn restore(&mut self, saved: Vec<(ProcessId, Book)>) {
+        self.books.extend(saved);
     }
 
     /// Forgets processes that are gone.

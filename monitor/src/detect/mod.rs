@@ -13,5 +13,5 @@ mod survival;
 mod trend;
 
 pub use case::{Case, Finding, Settings};
-pub use groups::{Detector, Limits};
+pub use groups::{Detector, Limits, Saved};
 pub use judge::{Judge, Judgement, Seen, Subject};

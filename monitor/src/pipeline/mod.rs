@@ -1,18 +1,20 @@
 //! One pass: target → observe → detect. The only place that knows the order.
 
 mod holding;
+mod state_file;
 mod waiting;
 
 use std::{
     collections::HashSet,
     io,
     os::fd::OwnedFd,
+    path::Path,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use monitor_common::{Filter, record_flags, selected};
 
-use self::holding::Holding;
+use self::{holding::Holding, state_file::Loaded};
 use crate::{
     detect::{Detector, Limits, Settings},
     identify::Identifier,
@@ -235,6 +237,40 @@ impl Monitor {
         }
     }
 
+    /// Goes on from the histories of an earlier run, if the file has any.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn load_state(&mut self, path: &Path) -> io::Result<()> {
+        let file = path.display();
+        match state_file::load(path)? {
+            Loaded::None => tracing::info!("{file} is not there yet: histories begin now"),
+            Loaded::OtherBoot => {
+                tracing::info!("{file} is of before the machine's start: histories begin now")
+            }
+            Loaded::SetAside { to, cause } => {
+                tracing::warn!(
+                    "{file} is broken ({cause}) and now lies in {}: histories begin now",
+                    to.display()
+                );
+            }
+            Loaded::State(saved) => {
+                if !self.detector.restore(*saved) {
+                    tracing::warn!("{file} is of other windows or another threshold: histories begin now");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the histories for a later run.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn store_state(&self, path: &Path) -> io::Result<()> {
+        state_file::store(path, &self.detector.saved())
+    }
+
     /// Pids that were asked for by number and are not in the snapshot.
     pub fn missing_pids(&self, snapshot: &Snapshot) -> Vec<u32> {
         let exists = |pid: &u32| {
@@ -308,6 +344,15 @@ impl Monitor {
         }
     }
 
+    /// What had no room, in the kernel and here.
+    fn lost(&self) -> Vec<(&'static str, u64)> {
+        let of_detector = self.detector.lost();
+        let mut lost = self.probes.lost();
+        lost.push(("histories_evicted", of_detector.evicted));
+        lost.push(("members_full", of_detector.members));
+        lost
+    }
+
     fn health(&self, sweep_duration: Duration, taken_at: SystemTime) -> Health {
         let probes = self.probes.states().iter();
         let maps = self.probes.maps().into_iter();
@@ -332,7 +377,7 @@ impl Monitor {
                     capacity: map.capacity,
                 })
                 .collect(),
-            lost: self.probes.lost(),
+            lost: self.lost(),
             programs: programs
                 .into_iter()
                 .map(|runs| ProgramHealth {

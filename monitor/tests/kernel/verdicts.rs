@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use testbed::Program;
 
-use crate::support::{Daemon, start};
+use crate::support::{Daemon, start, stderr, taskleak};
 
-/// A tenth of a second to look, two minutes to judge in: growth for half a minute is enough.
+/// Judged in forty seconds: of a process that has just been started sixteen seconds of growth are enough.
 const QUICK: [&str; 8] = [
     "--interval",
     "200ms",
@@ -124,4 +124,50 @@ fn tasks_that_come_back_are_counted_and_are_no_leak() {
         assert!(begun.elapsed() < PATIENCE, "{returned}");
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+#[test]
+fn a_verdict_outlives_the_monitor() {
+    let target = start("verdicts::state", Program::Demo, &[]).unwrap();
+    let pid = target.pid().to_string();
+    let folder = std::env::temp_dir().join(format!("taskleak-verdicts-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("state");
+    let args = [
+        ["--pid", &pid, "--state-file", file.to_str().unwrap()].as_slice(),
+        &QUICK,
+    ]
+    .concat();
+    let leaks =
+        |groups: &Value| group(groups, "wait_for_reply").is_some_and(|group| group["verdict"] == "leaking");
+    let first = Daemon::start(&args);
+    until(&first, "next_job", leaks);
+    first.signal(libc::SIGTERM);
+    assert!(first.wait().0.success());
+    let second = Daemon::start(&args);
+    // Without a history its first word would be `unknown`.
+    assert_eq!(until(&second, "wait_for_reply", leaks), ["leaking"]);
+    drop(second);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_state_file_that_cannot_be_kept_is_said_at_once() {
+    let target = start("verdicts::no_state", Program::CBlockers, &["mutex=1"]).unwrap();
+    let pid = target.pid().to_string();
+    let output = taskleak(&[
+        "run",
+        "--pid",
+        &pid,
+        "--listen",
+        "127.0.0.1:0",
+        "--state-file",
+        "/proc/nowhere/state",
+    ]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("the state file /proc/nowhere/state cannot be kept"),
+        "{}",
+        stderr(&output)
+    );
 }
