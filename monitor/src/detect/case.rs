@@ -145,6 +145,10 @@ impl Case {
             }
             _ => Standing::Quiet,
         };
+        if stood && self.standing == Standing::Quiet {
+            // What is called so again must have grown again.
+            self.evidence = Evidence::default();
+        }
         Finding {
             verdict: match self.standing {
                 Standing::Growing => Verdict::Growing,

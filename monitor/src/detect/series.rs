@@ -11,6 +11,8 @@ use crate::model::{Growth, Verdict};
 const SIGNIFICANT: f64 = 1e-4;
 /// ... and is one as long as it is no less than this.
 const STILL_SIGNIFICANT: f64 = 1e-2;
+/// Index of the longest window.
+const LONGEST: usize = 2;
 /// It is looked for only once the days' ups and downs are known, ...
 const KNOWN: f64 = 86_400.0;
 /// ... so many times in a window.
@@ -98,7 +100,9 @@ impl State {
         (self.latest, self.value) = (at, value);
         // Nothing is known of when the process was started.
         let Finding { verdict, .. } = self.case.judge(settings, f64::NEG_INFINITY, false, false);
-        self.look(now, settings);
+        if verdict != Verdict::Growing {
+            self.look(now, settings);
+        }
         let verdict = match verdict {
             Verdict::Stable if self.rising.is_some() => Verdict::Growing,
             // A daily wave rises, too.
@@ -138,7 +142,7 @@ impl State {
             } else {
                 history
                     .window(index)
-                    .is_some_and(|window| begins_to_rise(history, &window, settings))
+                    .is_some_and(|window| begins_to_rise(history, &window, index == LONGEST, settings))
             };
             match self.rising {
                 None if rises => self.rising = Some(index),
@@ -151,7 +155,7 @@ impl State {
 
 /// A full window with a trend beyond doubt, enough of it, that goes on, and that leads where the series has not been in
 /// all the days that are known.
-fn begins_to_rise(history: &History, window: &Window, settings: &Settings) -> bool {
+fn begins_to_rise(history: &History, window: &Window, is_longest: bool, settings: &Settings) -> bool {
     let samples = &window.samples;
     let is_known = history.latest - history.began >= KNOWN;
     if !is_known || samples.len() < SAMPLES || !is_rising(samples, SIGNIFICANT) {
@@ -163,7 +167,8 @@ fn begins_to_rise(history: &History, window: &Window, settings: &Settings) -> bo
     let lowest = samples[5 * sixth..].iter().copied().fold(f64::INFINITY, f64::min);
     let is_new = history
         .peak_before(window.seconds())
-        .is_some_and(|peak| lowest > peak);
+        // Of the longest window there is no before; it is longer than any wave.
+        .map_or(is_longest, |peak| lowest > peak);
     if !is_new {
         return false;
     }

@@ -47,9 +47,11 @@ fn told(s: i64, variance: f64) -> MannKendall {
 fn rises(series: &[f64]) -> i64 {
     let mut s = 0;
     for (index, earlier) in series.iter().enumerate() {
-        for later in &series[index + 1..] {
-            s += i64::from(later > earlier) - i64::from(later < earlier);
-        }
+        let pairs = series[index + 1..].iter();
+        let of_one: i32 = pairs
+            .map(|later| i32::from(later > earlier) - i32::from(later < earlier))
+            .sum();
+        s += i64::from(of_one);
     }
     s
 }
