@@ -9,6 +9,7 @@ mod compat;
 mod daemon;
 mod deadlocks;
 mod environment;
+mod hostile;
 mod languages;
 mod life;
 mod monitoring;

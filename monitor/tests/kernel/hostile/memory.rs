@@ -1,0 +1,105 @@
+//! Memory and files that do not answer, and processes that come and go.
+
+use std::time::Duration;
+
+use super::{Folder, Hostile, Neighbour, causes, compile, is_told, program, watch};
+use crate::support::{Daemon, exe};
+use testbed::Program;
+
+/// Longer than any deadline of a helper.
+const LONG: Duration = Duration::from_secs(8);
+
+/// Pages that nobody serves are not touched: the threads are counted, their stacks are not told.
+#[test]
+fn a_stack_that_nobody_serves() {
+    let test = "hostile::a_stack_that_nobody_serves";
+    let folder = Folder::new("stack");
+    let Some(exe) = program(test, &folder) else { return };
+    let (Some(neighbour), Some(hostile)) = (Neighbour::start(test), Hostile::start(test, &exe, &["stack"])) else {
+        return;
+    };
+    let daemon = watch(&neighbour, &[&hostile]);
+    neighbour.stays_seen(&daemon, LONG);
+    assert_eq!(causes(&daemon, &hostile), ["stack_unreadable"]);
+    assert!(is_told(&daemon, hostile.pid(), "stack_unreadable"));
+    let seen = daemon.process(hostile.pid()).unwrap();
+    let without_site = seen.groups().iter().find(|group| group["block_site"].is_null()).unwrap();
+    assert_eq!((without_site["reason"].as_str(), without_site["count"].as_u64()), (Some("futex"), Some(4)));
+}
+
+/// A page may go between the look at it and the read, which then sleeps until it is killed.
+#[test]
+fn pages_that_come_and_go() {
+    let test = "hostile::pages_that_come_and_go";
+    let folder = Folder::new("racing");
+    let Some(exe) = program(test, &folder) else { return };
+    let (Some(neighbour), Some(hostile)) =
+        (Neighbour::start(test), Hostile::start(test, &exe, &["racing", "200"]))
+    else {
+        return;
+    };
+    let daemon = watch(&neighbour, &[&hostile]);
+    neighbour.stays_seen(&daemon, LONG * 2);
+    let causes = causes(&daemon, &hostile);
+    assert!(causes.contains(&"timeout_unreadable".to_owned()), "{causes:?}");
+    println!("{causes:?}");
+}
+
+/// The server stops to read requests, or reads them and never answers: then not even SIGKILL wakes who has asked.
+#[test]
+fn a_file_that_nobody_serves() {
+    let test = "hostile::a_file_that_nobody_serves";
+    let folder = Folder::new("fuse");
+    let Some(exe) = program(test, &folder) else { return };
+    let library = folder.path("guest.so");
+    compile(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/hostile/guest.S"),
+        &library,
+        &["-shared"],
+    );
+    let mounts = ["unread", "unanswered"].map(|how| {
+        std::fs::create_dir(folder.path(how)).unwrap();
+        (how, folder.path(how))
+    });
+    let Some(neighbour) = Neighbour::start(test) else { return };
+    let start = |(how, at): &(&str, String)| Hostile::start(test, &exe, &["fuse", &library, at, how]);
+    let [unread, unanswered] = &mounts;
+    let (Some(unread), Some(unanswered)) = (start(unread), start(unanswered)) else {
+        return;
+    };
+    let daemon = watch(&neighbour, &[&unread, &unanswered]);
+    neighbour.stays_seen(&daemon, LONG);
+    for hostile in [&unread, &unanswered] {
+        assert_eq!(causes(&daemon, hostile), ["stack_unresponsive"]);
+        assert!(is_told(&daemon, hostile.pid(), "stack_unresponsive"));
+        let counted: u64 = daemon.process(hostile.pid()).unwrap().counts().values().sum();
+        assert_eq!(counted, 3);
+    }
+}
+
+/// 1,000 processes, each of which forks, execs, maps and unmaps code, and is killed.
+#[test]
+fn processes_that_come_and_go() {
+    let test = "hostile::processes_that_come_and_go";
+    let folder = Folder::new("churn");
+    let Some(hostile_exe) = program(test, &folder) else { return };
+    let Some(neighbour) = Neighbour::start(test) else { return };
+    let daemon = Daemon::start(&[
+        "--interval",
+        "200ms",
+        "--blocked-after",
+        "5ms",
+        "--exe",
+        &format!("^{}$", exe(Program::CBlockers)),
+        "--exe",
+        &format!("^{hostile_exe}$"),
+    ]);
+    let Some(mut hostile) = Hostile::start(test, &hostile_exe, &["churn"]) else { return };
+    neighbour.stays_seen(&daemon, Duration::from_secs(20));
+    assert_eq!(hostile.line(), "done\n");
+    neighbour.stays_seen(&daemon, Duration::from_secs(1));
+    let (_, _, metrics) = daemon.get("/metrics");
+    let gone = metrics.lines().filter(|line| line.contains(&hostile_exe));
+    let leader = format!("pid=\"{}\"", hostile.pid());
+    assert_eq!(gone.filter(|line| !line.contains(&leader)).count(), 0, "their series have gone with them");
+}
