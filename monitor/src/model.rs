@@ -3,8 +3,11 @@
 //! The words are those of docs/ARCHITECTURE.md: task, kind, wait reason, wait class, site, group, verdict.
 
 use std::{
-    borrow::Cow,
+    cmp::Ordering,
     collections::BTreeSet,
+    fmt,
+    hash::{Hash, Hasher},
+    ops::Deref,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -41,15 +44,17 @@ pub struct Process {
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     Thread,
+    Goroutine,
 }
 
 impl Kind {
-    pub const ALL: [Self; 1] = [Self::Thread];
+    pub const ALL: [Self; 2] = [Self::Thread, Self::Goroutine];
 
     /// As in labels and JSON.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Thread => "thread",
+            Self::Goroutine => "goroutine",
         }
     }
 }
@@ -72,16 +77,85 @@ impl WaitClass {
     }
 }
 
+/// What a task waits for, in its runtime's own words. A copy costs nothing.
+#[derive(Clone)]
+pub enum Reason {
+    Static(&'static str),
+    /// Read from a target.
+    Shared(Arc<str>),
+}
+
+impl Deref for Reason {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Static(text) => text,
+            Self::Shared(text) => text,
+        }
+    }
+}
+
+impl fmt::Debug for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(formatter)
+    }
+}
+
+impl PartialEq for Reason {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Reason {}
+
+impl PartialEq<&str> for Reason {
+    fn eq(&self, other: &&str) -> bool {
+        **self == **other
+    }
+}
+
+impl Hash for Reason {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+impl PartialOrd for Reason {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Reason {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (**self).cmp(&**other)
+    }
+}
+
+impl From<&'static str> for Reason {
+    fn from(text: &'static str) -> Self {
+        Self::Static(text)
+    }
+}
+
+impl From<String> for Reason {
+    fn from(text: String) -> Self {
+        Self::Shared(text.into())
+    }
+}
+
 /// A wait without a timeout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
     /// In the runtime's own words.
-    pub reason: Cow<'static, str>,
+    pub reason: Reason,
     pub class: WaitClass,
     /// How long it had lasted when it was seen.
     pub age: Duration,
     /// For threads: what its stack is read by.
-    pub anchor: Option<Anchor>,
+    pub anchor: Option<Box<Anchor>>,
 }
 
 /// A sleeping thread in one wait of its: the same anchor, the same stack. Never exported.
@@ -115,10 +189,12 @@ pub struct Task {
     pub name: Option<Box<str>>,
     /// Of a blocked task, where it could be read.
     pub stack: Option<Arc<Stack>>,
-    /// Where it was made, when that was seen.
-    pub spawn_site: Option<Site>,
+    /// What it runs, where that is known without its stack.
+    pub entry: Option<Arc<Site>>,
+    /// Where it was made, when that was seen or can be read of it.
+    pub spawn_site: Option<Arc<Site>>,
     /// Who holds what it waits for, who holds what that one waits for, and so on, as far as it is known.
-    pub waits_for: Vec<u64>,
+    pub waits_for: Box<[u64]>,
 }
 
 /// The stack of a task, and what it says of it.
@@ -129,9 +205,9 @@ pub struct Stack {
     /// There are more frames than these.
     pub truncated: bool,
     /// The innermost frame of the program's own code.
-    pub block_site: Option<Site>,
+    pub block_site: Option<Arc<Site>>,
     /// What the task runs: the outermost frame of the program's own code.
-    pub entry: Option<Site>,
+    pub entry: Option<Arc<Site>>,
 }
 
 /// A place in the code of a target.
@@ -225,11 +301,11 @@ pub struct Observation {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupKey {
     pub kind: Kind,
-    pub reason: Cow<'static, str>,
+    pub reason: Reason,
     pub class: WaitClass,
-    pub block_site: Option<Site>,
-    pub entry: Option<Site>,
-    pub spawn_site: Option<Site>,
+    pub block_site: Option<Arc<Site>>,
+    pub entry: Option<Arc<Site>>,
+    pub spawn_site: Option<Arc<Site>>,
 }
 
 /// What is thought of a group.
@@ -267,7 +343,7 @@ pub struct Group {
     /// The stack of one of its members.
     pub stack: Option<Arc<Stack>>,
     /// Where its members were made, as far as that was seen, most of them first.
-    pub spawn_sites: Vec<(Site, usize)>,
+    pub spawn_sites: Vec<(Arc<Site>, usize)>,
     /// Tasks that hold what members of it wait for, at most as many as ids are kept.
     pub waits_for: Vec<u64>,
 }
@@ -279,7 +355,7 @@ pub struct ProcessReport {
     pub threshold: Duration,
     pub tasks: Vec<(Kind, usize)>,
     /// Live tasks by entry.
-    pub live: Vec<(Kind, Option<Site>, usize)>,
+    pub live: Vec<(Kind, Option<Arc<Site>>, usize)>,
     /// Most members first; drained ones last.
     pub groups: Vec<Group>,
     pub incomplete: BTreeSet<Cause>,
@@ -301,8 +377,8 @@ pub struct SpawnReport {
 /// Births and deaths of tasks of one origin, since the spawn probe was attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpawnTotals {
-    pub entry: Option<Site>,
-    pub spawn_site: Option<Site>,
+    pub entry: Option<Arc<Site>>,
+    pub spawn_site: Option<Arc<Site>>,
     pub spawned: u64,
     pub exited: u64,
 }

@@ -7,7 +7,9 @@ use std::{
 };
 
 use super::Names;
-use crate::model::{Basis, Group, GroupKey, Observation, Process, ProcessReport, Site, Task, Verdict, Wait};
+use crate::model::{
+    Basis, Group, GroupKey, Kind, Observation, Process, ProcessReport, Site, Task, Verdict, Wait,
+};
 
 /// Bounds of a report.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +34,7 @@ pub fn report(
     let mut groups: BTreeMap<GroupKey, Group> = BTreeMap::new();
     for task in observations.iter().flat_map(|observation| &observation.tasks) {
         *tasks.entry(task.kind).or_insert(0) += 1;
-        *live.entry((task.kind, None)).or_insert(0) += 1;
+        *live.entry((task.kind, entry_of(task))).or_insert(0) += 1;
         if let Some(wait) = task.wait.as_ref().filter(|wait| wait.age >= limits.threshold) {
             let key = key_of(task, wait);
             let group = groups
@@ -95,22 +97,28 @@ fn key_of(task: &Task, wait: &Wait) -> GroupKey {
         class: wait.class,
         block_site: task.stack.as_ref().and_then(|stack| stack.block_site.clone()),
         entry: entry_of(task),
-        spawn_site: None,
+        // A thread's is known only if its birth was seen: that would split a group by when we came.
+        spawn_site: task.spawn_site.clone().filter(|_| task.kind != Kind::Thread),
     }
 }
 
-/// What the stack says; where it names no function (an interpreter's thread, a stripped program), the thread's own
-/// name, with its numbers folded: the threads of a pool are one entry.
-fn entry_of(task: &Task) -> Option<Site> {
-    let stack = task.stack.as_ref()?;
-    match (&stack.entry, &task.name) {
-        (Some(entry), _) if !entry.function.starts_with('[') => Some(entry.clone()),
-        (_, Some(name)) => Some(Site {
+/// What the task runs. Where no function of it is named (an interpreter's thread, a stripped program), the thread's
+/// own name, with its numbers folded: the threads of a pool are one entry.
+fn entry_of(task: &Task) -> Option<Arc<Site>> {
+    let of_stack = || task.stack.as_ref().and_then(|stack| stack.entry.as_ref());
+    let known = task.entry.as_ref().or_else(of_stack);
+    // With its stack still to come a task would change its group.
+    if known.is_none() && task.stack.is_none() {
+        return None;
+    }
+    match (known, &task.name) {
+        (Some(entry), _) if !entry.function.starts_with('[') => Some(Arc::clone(entry)),
+        (_, Some(name)) => Some(Arc::new(Site {
             function: fold(name),
             file: None,
             line: None,
-        }),
-        (entry, None) => entry.clone(),
+        })),
+        (entry, None) => entry.cloned(),
     }
 }
 
@@ -174,7 +182,7 @@ fn add(group: &mut Group, task: &Task, age: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Kind, ProcessId, Stack, WaitClass};
+    use crate::model::{ProcessId, Stack, WaitClass};
 
     fn process() -> Arc<Process> {
         Arc::new(Process {
@@ -203,8 +211,9 @@ mod tests {
             wait: Some(wait),
             name: None,
             stack: None,
+            entry: None,
             spawn_site: None,
-            waits_for: Vec::new(),
+            waits_for: Box::default(),
         }
     }
 
@@ -259,11 +268,11 @@ mod tests {
     #[test]
     fn a_thread_without_a_function_is_known_by_its_name() {
         let site = |function: &str| {
-            Some(Site {
+            Some(Arc::new(Site {
                 function: function.to_owned(),
                 file: None,
                 line: None,
-            })
+            }))
         };
         let stack = |entry| {
             Some(Arc::new(Stack {

@@ -155,9 +155,9 @@ fn group(group: &Group, detail: Detail) -> GroupJson<'_> {
         basis: group.basis,
         blocked_seconds_min: group.youngest.as_secs_f64(),
         oldest_blocked_seconds: group.oldest.as_secs_f64(),
-        entry: site(group.key.entry.as_ref(), detail),
-        block_site: site(group.key.block_site.as_ref(), detail),
-        spawn_site: site(group.key.spawn_site.as_ref(), detail),
+        entry: site(group.key.entry.as_deref(), detail),
+        block_site: site(group.key.block_site.as_deref(), detail),
+        spawn_site: site(group.key.spawn_site.as_deref(), detail),
         spawn_sites: group
             .spawn_sites
             .iter()

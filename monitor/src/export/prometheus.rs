@@ -68,7 +68,7 @@ fn processes(sheet: &Sheet<'_>, reports: &[ProcessReport]) -> prometheus::Result
             tasks.set(&with(&[kind.label()]), *count as f64);
         }
         for (kind, entry, count) in &report.live {
-            live.set(&with(&[kind.label(), name(entry.as_ref())]), *count as f64);
+            live.set(&with(&[kind.label(), name(entry.as_deref())]), *count as f64);
         }
         for group in report.groups.iter().filter(|group| group.named) {
             let labels = with(&group_labels(group));
@@ -94,8 +94,8 @@ fn processes(sheet: &Sheet<'_>, reports: &[ProcessReport]) -> prometheus::Result
             for totals in &spawns.totals {
                 let labels = with(&[
                     thread,
-                    name(totals.entry.as_ref()),
-                    name(totals.spawn_site.as_ref()),
+                    name(totals.entry.as_deref()),
+                    name(totals.spawn_site.as_deref()),
                 ]);
                 spawned.add(&labels, totals.spawned as f64);
                 exited.add(&labels, totals.exited as f64);
@@ -160,9 +160,9 @@ fn group_labels(group: &Group) -> [&str; 6] {
         key.kind.label(),
         &key.reason,
         key.class.label(),
-        name(key.block_site.as_ref()),
-        name(key.entry.as_ref()),
-        name(key.spawn_site.as_ref()),
+        name(key.block_site.as_deref()),
+        name(key.entry.as_deref()),
+        name(key.spawn_site.as_deref()),
     ]
 }
 

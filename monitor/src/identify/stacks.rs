@@ -176,7 +176,9 @@ impl Identifier {
                 let Some(wait) = task.wait.as_ref().filter(|wait| wait.age >= threshold) else {
                     continue;
                 };
-                let Some(anchor) = wait.anchor else { continue };
+                let Some(anchor) = wait.anchor.as_deref().copied() else {
+                    continue;
+                };
                 match self
                     .known
                     .get(&(process, anchor))
@@ -211,6 +213,6 @@ fn anchors(observations: &[Observation], threshold: Duration) -> impl Iterator<I
     observations.iter().flat_map(move |observation| {
         let waits = observation.tasks.iter().filter_map(|task| task.wait.as_ref());
         let old = waits.filter(move |wait| wait.age >= threshold);
-        old.filter_map(|wait| Some((observation.process.id, wait.anchor?)))
+        old.filter_map(|wait| Some((observation.process.id, *wait.anchor.as_deref()?)))
     })
 }

@@ -119,8 +119,8 @@ impl Clerk {
             helper.stack(process.pid, anchor.tid, anchor.registers)
         })?;
         Ok(Arc::new(Stack {
-            block_site: named.block_site(),
-            entry: named.entry(),
+            block_site: named.block_site().map(Arc::new),
+            entry: named.entry().map(Arc::new),
             frames: named.frames,
             truncated: named.truncated,
         }))

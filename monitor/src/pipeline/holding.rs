@@ -97,7 +97,7 @@ impl Holding {
             let holders = Holders::new(pairs);
             observation.deadlocks = holders.cycles();
             for task in observation.tasks.iter_mut().filter(|task| task.wait.is_some()) {
-                task.waits_for = holders.chain(task.id, MAX_CHAIN).ids;
+                task.waits_for = holders.chain(task.id, MAX_CHAIN).ids.into();
             }
         }
     }
@@ -123,6 +123,8 @@ impl Holding {
         for wait in observation.tasks.iter().filter_map(|task| task.wait.as_ref()) {
             let Some(anchor) = wait
                 .anchor
+                .as_deref()
+                .copied()
                 .filter(|_| wait.age >= threshold && wait.reason.starts_with("futex"))
             else {
                 continue;

@@ -216,7 +216,7 @@ impl Monitor {
         spawning.tend(&mut self.probes, identifier, &alive);
         for observation in observations {
             for task in &mut observation.tasks {
-                let anchor = task.wait.as_ref().and_then(|wait| wait.anchor);
+                let anchor = task.wait.as_ref().and_then(|wait| wait.anchor.as_deref());
                 let origin = anchor.and_then(|anchor| {
                     spawning.origin(observation.process.id, anchor.tid, anchor.start_boottime)
                 });

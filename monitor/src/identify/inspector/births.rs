@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     os::unix::fs::MetadataExt as _,
     path::PathBuf,
+    sync::Arc,
 };
 
 use object::{
@@ -95,7 +96,10 @@ impl Inspector {
         let is_plain = is_routine && caller.is_some();
         let spawn_site = caller.or_else(|| sites::block_site(&frames));
         Ok(NamedBirth {
-            origin: Origin { entry, spawn_site },
+            origin: Origin {
+                entry: entry.map(Arc::new),
+                spawn_site: spawn_site.map(Arc::new),
+            },
             is_plain,
         })
     }

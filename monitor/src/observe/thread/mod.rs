@@ -118,16 +118,17 @@ impl Threads {
             reason: call.reason,
             class: call.class,
             age: age(record, since),
-            anchor: anchor(record, since),
+            anchor: anchor(record, since).map(Box::new),
         });
         self.pass.observations[index].tasks.push(Task {
             kind: Kind::Thread,
             id: record.tid.into(),
-            name: wait.is_some().then(|| name_of(record, process)).flatten(),
+            name: name_of(record, process),
             wait,
             stack: None,
+            entry: None,
             spawn_site: None,
-            waits_for: Vec::new(),
+            waits_for: Box::default(),
         });
     }
 

@@ -1,6 +1,9 @@
 //! Who made the threads: what the spawn probe saw, counted by what they run and where they were made.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +21,8 @@ pub type ThreadId = (u32, u64);
 /// What a thread runs and where it was made, as far as it could be named.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Origin {
-    pub entry: Option<Site>,
-    pub spawn_site: Option<Site>,
+    pub entry: Option<Arc<Site>>,
+    pub spawn_site: Option<Arc<Site>>,
 }
 
 impl Origin {
@@ -31,7 +34,7 @@ impl Origin {
         };
         Self {
             entry: None,
-            spawn_site: Some(site),
+            spawn_site: Some(Arc::new(site)),
         }
     }
 }
@@ -133,13 +136,19 @@ mod tests {
             line: None,
         };
         Origin {
-            entry: Some(site),
+            entry: Some(Arc::new(site)),
             spawn_site: None,
         }
     }
 
     fn totals(spawns: &Spawns) -> Vec<(String, u64, u64)> {
-        let name = |totals: SpawnTotals| (totals.entry.unwrap().function, totals.spawned, totals.exited);
+        let name = |totals: SpawnTotals| {
+            (
+                totals.entry.unwrap().function.clone(),
+                totals.spawned,
+                totals.exited,
+            )
+        };
         spawns.totals(ID).into_iter().map(name).collect()
     }
 

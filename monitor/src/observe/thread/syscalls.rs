@@ -4,11 +4,14 @@
 //! time out, not those that block. Arguments have the same order in the 64-bit and the 32-bit ABI
 //! (arch/x86/entry/syscalls/syscall_{64,32}.tbl), so one table by name serves both.
 
-use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
+use std::{collections::HashMap, sync::LazyLock};
 
 use syscalls::{x86, x86_64};
 
-use crate::model::WaitClass::{self, External, Internal};
+use crate::model::{
+    Reason,
+    WaitClass::{self, External, Internal},
+};
 
 /// Where a call's timeout is; numbers are argument positions from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +41,7 @@ pub enum Timeout {
 /// A system call as a wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    pub reason: Cow<'static, str>,
+    pub reason: Reason,
     pub class: WaitClass,
     pub timeout: Timeout,
     /// Its `timespec` has two 32-bit words.
@@ -109,7 +112,7 @@ const INTERNAL: &[&str] = &[
 
 /// A thread that sleeps outside any system call waits for a page.
 const PAGE_FAULT: Call = Call {
-    reason: Cow::Borrowed("page_fault"),
+    reason: Reason::Static("page_fault"),
     class: Internal,
     timeout: Timeout::Never,
     narrow_time: false,
@@ -144,7 +147,7 @@ pub fn lookup(number: i64, compat: bool) -> Call {
     }
     let table = if compat { &COMPAT } else { &NATIVE };
     table.get(&(number & !X32_BIT)).cloned().unwrap_or_else(|| Call {
-        reason: Cow::Owned(format!("syscall_{number}")),
+        reason: format!("syscall_{number}").into(),
         class: Internal,
         timeout: Timeout::Never,
         narrow_time: false,
@@ -164,7 +167,7 @@ pub fn number(name: &str, compat: bool) -> Option<i64> {
 
 fn describe(name: &'static str, narrow_time: bool) -> Call {
     Call {
-        reason: Cow::Borrowed(name),
+        reason: Reason::Static(name),
         class: if INTERNAL.contains(&name) {
             Internal
         } else {
