@@ -21,7 +21,7 @@ pub mod sites;
 mod stack_memory;
 mod stacks;
 mod symbols;
-mod text;
+pub mod text;
 mod unwind;
 mod worker;
 

@@ -6,6 +6,7 @@
 //! deadline, and starts again when it is needed.
 
 mod client;
+mod patience;
 mod server;
 
 use std::{
@@ -39,6 +40,8 @@ pub struct HelperOptions {
 enum Request {
     /// Bytes of the memory of the process that the live thread belongs to.
     Read { tid: u32, address: u64, length: u32 },
+    /// Whether no other process can map the memory at an address.
+    IsPrivate { tid: u32, address: u64 },
     /// The stack of a sleeping thread.
     Stack {
         pid: u32,
@@ -54,6 +57,7 @@ enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 enum Reply {
     Bytes(Option<Vec<u8>>),
+    IsPrivate(bool),
     Stack(Result<Stack, String>),
     SpawnPoints(Result<Vec<SpawnPoint>, String>),
     Birth(Result<NamedBirth, String>),

@@ -9,7 +9,7 @@ use std::{
 use super::{MAX_READ, Reply, Request, receive, send};
 use crate::{
     identify::{Inspector, Options},
-    observe::memory::read_present,
+    observe::{memory::read_present, thread::holders::is_private},
 };
 
 /// Bytes of address space that the helper may use: what a hostile file makes it ask for beyond is refused.
@@ -47,6 +47,7 @@ fn answer(inspector: &mut Inspector, request: &Request) -> Reply {
         Request::Read { tid, address, length } => {
             Reply::Bytes(read_present(*tid, *address, (*length as usize).min(MAX_READ)))
         }
+        Request::IsPrivate { tid, address } => Reply::IsPrivate(is_private(*tid, *address)),
         Request::Stack { pid, tid, registers } => {
             let stack = inspector.stack(*pid, *tid, *registers);
             Reply::Stack(stack.map_err(|error| error.to_string()))
