@@ -5,25 +5,32 @@
 #ifndef NAME
 #define NAME "guest_sleep"
 #endif
+#ifdef BARE
+#define BEGIN
+#define END
+#else
+#define BEGIN .cfi_startproc
+#define END .cfi_endproc
+#endif
     .text
     .globl guest_wait
     .type guest_wait, @function
 guest_wait:
-    .cfi_startproc
+    BEGIN
     PROLOGUE
-    jmp sleep
-    .cfi_endproc
+    jmp NAME
+    END
     .size guest_wait, . - guest_wait
 
-    .type sleep, @function
-sleep:
-    .cfi_startproc
+    .type NAME, @function
+NAME:
+    BEGIN
 #ifdef TABLE
     TABLE
 #endif
 1:  mov $34, %eax               /* pause */
     syscall
     jmp 1b
-    .cfi_endproc
-    .size sleep, . - sleep
+    END
+    .size NAME, . - NAME
     .section .note.GNU-stack, "", @progbits

@@ -3,8 +3,8 @@
  * where the kernel does not have what it takes.
  *
  * stack: four threads wait for good on stacks that userfaultfd serves, and nobody answers it.
- * racing N: as `stack`, but the pages come and go all the time, and N threads more sleep in ppoll with a timeout that
- *     lies in such a page. Who is caught by a missing page sleeps for good.
+ * racing N: as `stack`, but the pages come and go all the time, and N threads more (1,000 at most) sleep for two
+ *     seconds, again and again, with a timeout in such a page. Who is caught by a missing page sleeps for good.
  * guest LIBRARY: two threads wait for good in LIBRARY's `guest_wait`.
  * fuse LIBRARY FOLDER unread|unanswered: the same with LIBRARY on a FUSE file system at FOLDER (in a mount namespace
  *     of its own), whose server then stops to read requests, or reads but never answers them.
@@ -113,45 +113,80 @@ static char *start_waiters(int fd) {
     return stacks;
 }
 
-struct race {
-    int fd;
-    char *at;
-    size_t length;
+/* A thread that sleeps again and again, each time with its timeout in a page of its own. */
+struct sleeper {
+    struct timespec *timeout;
+    /* ms. From a moment later on until it wakes the page may be taken away: it is read at the beginning alone. */
+    volatile long asleep_at;
 };
 
-/* Those who were caught are not woken. */
-static void *race(void *argument) {
-    struct race *race = argument;
-    for (unsigned long round = 0;; round++) {
-        struct uffdio_zeropage zero = {.range = {(unsigned long)race->at, race->length},
-                                       .mode = UFFDIO_ZEROPAGE_MODE_DONTWAKE};
-        ioctl(race->fd, UFFDIO_ZEROPAGE, &zero);
-        for (volatile unsigned long spin = round % 4000; spin > 0; spin--)
-            ;
-        madvise(race->at, race->length, MADV_DONTNEED);
+static struct sleeper sleepers[1024];
+static long sleeper_count;
+static int race_fd;
+static char *race_stack;
+static size_t race_length;
+
+static long now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static int is_asleep(const struct sleeper *sleeper, long now) {
+    long at = sleeper->asleep_at;
+    return at != 0 && now - at > 100 && now - at < 1800;
+}
+
+static void *sleeper(void *argument) {
+    struct sleeper *self = argument;
+    for (;;) {
+        struct timespec second __attribute__((aligned(4096))) = {2, 0};
+        madvise(self->timeout, 4096, MADV_DONTNEED);
+        struct uffdio_copy copy = {.dst = (unsigned long)self->timeout, .src = (unsigned long)&second, .len = 4096};
+        if (ioctl(race_fd, UFFDIO_COPY, &copy) != 0)
+            continue;
+        self->asleep_at = now_ms();
+        syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, self->timeout, NULL);
+        self->asleep_at = 0;
+        pause_ms(100);
     }
     return NULL;
 }
 
-static void *timed(void *argument) {
-    ppoll(NULL, 0, argument, NULL);
-    return NULL;
+/* Pages come and go; who was caught is not woken. */
+static void come(void *at, size_t length) {
+    struct uffdio_zeropage zero = {.range = {(unsigned long)at, length}, .mode = UFFDIO_ZEROPAGE_MODE_DONTWAKE};
+    ioctl(race_fd, UFFDIO_ZEROPAGE, &zero);
 }
 
-static void racing(long sleepers) {
-    static struct race races[2];
-    int fd = open_userfaultfd();
-    struct timespec *hour = pages(4096);
-    hour->tv_sec = 3600;
-    for (long i = 0; i < sleepers; i++)
-        start(timed, hour, NULL);
-    char *stacks = start_waiters(fd);
-    serve_by_nobody(fd, hour, 4096);
-    races[0] = (struct race){fd, (char *)hour, 4096};
+static void *race(void *unused) {
+    for (;;) {
+        long now = now_ms();
+        come(race_stack, race_length);
+        for (long i = 0; i < sleeper_count; i++)
+            if (is_asleep(&sleepers[i], now))
+                come(sleepers[i].timeout, 4096);
+        madvise(race_stack, race_length, MADV_DONTNEED);
+        for (long i = 0; i < sleeper_count; i++)
+            if (is_asleep(&sleepers[i], now))
+                madvise(sleepers[i].timeout, 4096, MADV_DONTNEED);
+    }
+    return unused;
+}
+
+static void racing(long count) {
+    race_fd = open_userfaultfd();
+    char *timeouts = pages(count * 4096);
+    serve_by_nobody(race_fd, timeouts, count * 4096);
+    sleeper_count = count;
+    for (long i = 0; i < count; i++) {
+        sleepers[i].timeout = (void *)(timeouts + i * 4096);
+        start(sleeper, &sleepers[i], NULL);
+    }
     /* The innermost frames: two pages below what glibc keeps at the end of a stack. */
-    races[1] = (struct race){fd, stacks + STACK - 3 * 4096, 3 * 4096};
-    start(race, &races[0], NULL);
-    start(race, &races[1], NULL);
+    race_stack = start_waiters(race_fd) + STACK - 3 * 4096;
+    race_length = 3 * 4096;
+    start(race, NULL, NULL);
 }
 
 /* A library's frame */
@@ -335,6 +370,7 @@ int main(int argc, char **argv) {
         churn(argv[0]);
     } else if (strcmp(mode, "mortal") == 0) {
         be_mortal();
+        pause();
     } else {
         return 2;
     }

@@ -156,7 +156,8 @@ impl Neighbour {
         let Some(process) = daemon.process(self.target.pid()) else {
             return false;
         };
-        let site = |group: &serde_json::Value, site: &str| group[site]["function"].as_str().map(str::to_owned);
+        let site =
+            |group: &serde_json::Value, site: &str| group[site]["function"].as_str().map(str::to_owned);
         let is_named = |name: &str, count: u64, entry: &str| {
             process.groups().iter().any(|group| {
                 site(group, "block_site").as_deref() == Some(name)
@@ -171,8 +172,13 @@ impl Neighbour {
     }
 
     /// Watches for so long that what was to happen has happened: the neighbour is seen in full throughout (from when
-    /// a helper's deadline can have passed at the latest), and no sweep comes late. Returns the largest distance between two sweeps, s.
+    /// a helper's deadline can have passed at the latest), and no sweep comes late.
     fn stays_seen(&self, daemon: &Daemon, time: Duration) {
+        self.stays_seen_while(daemon, time, || {});
+    }
+
+    /// The same, and asks something else each time.
+    fn stays_seen_while(&self, daemon: &Daemon, time: Duration, mut each: impl FnMut()) {
         let begun = Instant::now();
         while !self.is_seen(daemon) {
             assert!(
@@ -191,6 +197,7 @@ impl Neighbour {
                 daemon.process(self.target.pid())
             );
             stamps.extend(daemon.sample("taskleak_last_sweep_timestamp_seconds"));
+            each();
             thread::sleep(Duration::from_millis(20));
         }
         stamps.dedup();
@@ -205,7 +212,14 @@ impl Neighbour {
 fn watch(neighbour: &Neighbour, hostiles: &[&Hostile]) -> Daemon {
     let pids: Vec<String> = hostiles.iter().map(|hostile| hostile.pid().to_string()).collect();
     let neighbour = neighbour.pid();
-    let mut args = vec!["--interval", "200ms", "--blocked-after", "500ms", "--pid", &neighbour];
+    let mut args = vec![
+        "--interval",
+        "200ms",
+        "--blocked-after",
+        "500ms",
+        "--pid",
+        &neighbour,
+    ];
     for pid in &pids {
         args.extend(["--pid", pid]);
     }
@@ -218,7 +232,11 @@ fn helper_peak(daemon: &Daemon) -> u64 {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let children = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
     let pids: Vec<String> = children
-        .flat_map(|text| text.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .flat_map(|text| {
+            text.split_ascii_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
         .collect();
     assert!(!pids.is_empty());
     let peak = |pid: &String| {
