@@ -116,6 +116,49 @@ fn receive<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// A message of these bytes.
+    fn framed(bytes: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(bytes.len()).unwrap().to_le_bytes();
+        [&length, bytes].concat()
+    }
+
+    proptest! {
+        /// A helper that a hostile file has taken over may say anything: an error, or something of a bounded size.
+        #[test]
+        fn any_bytes_are_an_error_or_a_bounded_message(
+            kind in 0_u8..8,
+            bytes in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(0x7f), Just(0xff), any::<u8>()], 0..300),
+        ) {
+            let bytes = [&[kind], bytes.as_slice()].concat();
+            if let Ok(reply) = receive::<Reply>(&mut framed(&bytes).as_slice()) {
+                let again = postcard::to_allocvec(&reply).unwrap();
+                prop_assert!(again.len() <= bytes.len() + 8, "{reply:?}");
+            }
+            let _ = receive::<Request>(&mut framed(&bytes).as_slice());
+            let _ = receive::<Reply>(&mut bytes.as_slice());
+        }
+
+        /// What is sent comes back, but not if a byte of it is missing.
+        #[test]
+        fn births_come_back_whole_or_not_at_all(stack in prop::collection::vec(any::<u8>(), 0..600), at: u64, cut: prop::sample::Index) {
+            let birth = Birth {
+                pid: 1,
+                creator: 2,
+                start_routine: at,
+                argument: !at,
+                argument_words: [at, 0],
+                registers: Registers { ip: at, sp: at, bp: 0 },
+                stack: stack.clone(),
+            };
+            let mut sent = Vec::new();
+            send(&mut sent, &Request::Birth(birth)).unwrap();
+            let Request::Birth(received) = receive(&mut sent.as_slice()).unwrap() else { panic!() };
+            prop_assert_eq!((received.stack, received.start_routine, received.argument), (stack, at, !at));
+            prop_assert!(receive::<Request>(&mut &sent[..cut.index(sent.len())]).is_err());
+        }
+    }
 
     #[test]
     fn messages_come_back_as_they_were_sent() {
