@@ -60,6 +60,10 @@ impl Inspector {
                 let Ok(file) = file::open_mapped(tid, code.range.start, code.range.end) else {
                     continue;
                 };
+                // The kernel reads a file to put a probe into it, for the monitor itself: that must not hang.
+                if file::is_served(&file) {
+                    continue;
+                }
                 let path = PathBuf::from(format!(
                     "/proc/{pid}/map_files/{:x}-{:x}",
                     code.range.start, code.range.end

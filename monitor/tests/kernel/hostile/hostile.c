@@ -6,8 +6,8 @@
  * racing N: as `stack`, but the pages come and go all the time, and N threads more (1,000 at most) sleep for two
  *     seconds, again and again, with a timeout in such a page. Who is caught by a missing page sleeps for good.
  * guest LIBRARY: two threads wait for good in LIBRARY's `guest_wait`.
- * fuse LIBRARY FOLDER unread|unanswered: the same with LIBRARY on a FUSE file system at FOLDER (in a mount namespace
- *     of its own), whose server then stops to read requests, or reads but never answers them.
+ * fuse LIBRARY FOLDER served|unread|unanswered: the same with LIBRARY on a FUSE file system at FOLDER (in a mount namespace
+ *     of its own), whose server then goes on, stops to read requests, or reads but never answers them.
  * churn: processes that fork, call exec, map and unmap code, start threads that wait, and die.
  */
 #define _GNU_SOURCE
@@ -244,7 +244,7 @@ static void serve_one(int fd, char *request) {
     case FUSE_LOOKUP: {
         struct fuse_entry_out out = {.nodeid = 2};
         fill_attributes(&out.attr, 2);
-        int error = strcmp(body, "guest.so") == 0 ? 0 : ENOENT;
+        int error = strcmp(body, "libc.guest.so") == 0 ? 0 : ENOENT;
         return answer(fd, head->unique, error, &out, error ? 0 : sizeof out);
     }
     case FUSE_GETATTR: {
@@ -314,9 +314,10 @@ static void fuse(const char *library, const char *folder, const char *how) {
     if (server == 0)
         serve(fd, strcmp(how, "unanswered") == 0);
     close(fd);
-    snprintf(path, sizeof path, "%s/guest.so", folder);
+    snprintf(path, sizeof path, "%s/libc.guest.so", folder);
     wait_in(path);
-    kill(server, SIGUSR1);
+    if (strcmp(how, "served") != 0)
+        kill(server, SIGUSR1);
     pause_ms(200);
 }
 

@@ -4,9 +4,8 @@ use std::{fs, time::Duration};
 
 use object::{LittleEndian, elf};
 
-use super::{Folder, Hostile, MAX_HELPER_KIB, Neighbour, compile, helper_peak, program, watch};
+use super::{Folder, GUEST, Hostile, MAX_HELPER_KIB, Neighbour, compile, helper_peak, program, watch};
 
-const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/hostile/guest.S");
 /// `DW_OP_skip` back to itself: an expression without an end.
 const ENDLESS_EXPRESSION: &str = "-DTABLE=.cfi_escape 0x0f, 3, 0x2f, 0xfd, 0xff";
 /// A signal's frame, whose caller is itself: the CFA is the stack pointer, the return address the instruction pointer.
@@ -189,7 +188,7 @@ fn libraries_that_lie() {
                 .filter(|flag| !flag.starts_with("-D"))
                 .map(String::as_str),
         );
-        compile(SOURCE, &library, &flags);
+        compile(GUEST, &library, &flags);
         let Some(hostile) = Hostile::start(test, &exe, &["guest", &library]) else {
             return;
         };
@@ -284,7 +283,7 @@ fn paths_that_lead_elsewhere() {
         return;
     };
     let library = folder.path("guest.so");
-    compile(SOURCE, &library, &["-shared"]);
+    compile(GUEST, &library, &["-shared"]);
     let red = folder.path("\u{1b}[31m\nred");
     fs::copy(&exe, &red).unwrap();
     let Some(replaced) = Hostile::start(test, &red, &["guest", &library]) else {

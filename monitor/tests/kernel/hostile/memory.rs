@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Folder, Hostile, Neighbour, causes, compile, is_told, program, watch};
+use taskleak::{
+    identify::{Inspector, Options},
+    observe::helper::SpawnPoint,
+};
+
+use super::{Folder, GUEST, Hostile, Neighbour, causes, compile, is_told, program, watch};
 use crate::support::{Daemon, exe};
 use testbed::Program;
 
@@ -71,11 +76,7 @@ fn a_file_that_nobody_serves() {
     let folder = Folder::new("fuse");
     let Some(exe) = program(test, &folder) else { return };
     let library = folder.path("guest.so");
-    compile(
-        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/hostile/guest.S"),
-        &library,
-        &["-shared"],
-    );
+    compile(GUEST, &library, &["-shared"]);
     let mounts = ["unread", "unanswered"].map(|how| {
         std::fs::create_dir(folder.path(how)).unwrap();
         (how, folder.path(how))
@@ -96,6 +97,38 @@ fn a_file_that_nobody_serves() {
         assert!(is_told(&daemon, hostile.pid(), "stack_unresponsive"));
         let counted: u64 = daemon.process(hostile.pid()).unwrap().counts().values().sum();
         assert_eq!(counted, 3);
+    }
+}
+
+/// To put a probe into a file the kernel reads it, on behalf of the monitor itself, which nobody could kill at a deadline.
+#[test]
+fn no_probe_is_put_into_a_file_that_a_process_serves() {
+    let test = "hostile::no_probe_is_put_into_a_file_that_a_process_serves";
+    let folder = Folder::new("probe");
+    let Some(exe) = program(test, &folder) else {
+        return;
+    };
+    let (library, at) = (folder.path("libc.guest.so"), folder.path("mount"));
+    compile(GUEST, &library, &["-shared", "-DNAME=pthread_create"]);
+    std::fs::create_dir(&at).unwrap();
+    let files = |args: &[&str]| {
+        let hostile = Hostile::start(test, &exe, args)?;
+        let pid = hostile.pid();
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        let points = Inspector::new(Options::default()).spawn_points(pid, pid).unwrap();
+        let of = |point: &SpawnPoint| {
+            let range = point.file.file_name().unwrap().to_str().unwrap().to_owned();
+            let line = maps
+                .lines()
+                .find(|line| line.split(' ').next().unwrap().trim_start_matches('0') == range);
+            line.unwrap().rsplit('/').next().unwrap().to_owned()
+        };
+        Some(points.iter().map(of).collect::<BTreeSet<_>>())
+    };
+    let both = ["libc.guest.so", "libc.so.6"].map(str::to_owned);
+    assert_eq!(files(&["guest", &library]), Some(both.into()), "from a disk");
+    if let Some(files) = files(&["fuse", &library, &at, "served"]) {
+        assert_eq!(files, ["libc.so.6".to_owned()].into());
     }
 }
 

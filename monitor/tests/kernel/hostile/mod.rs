@@ -18,6 +18,8 @@ use testbed::{Program, Target};
 
 use crate::support::{Counts, Daemon, counts, skip, start};
 
+/// A library in which threads wait.
+const GUEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/hostile/guest.S");
 /// What a program of ours ends with that is asked for what the kernel does not have.
 const UNSUPPORTED: i32 = 77;
 /// The helper's deadline for a stack (observe/helper/client.rs): who waits for a hostile target waits so long.
