@@ -1,6 +1,9 @@
 //! The inspector: caches of processes, modules and names, and one stack or name at a time.
 
 mod births;
+mod starts;
+
+pub use starts::Votes;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

@@ -15,6 +15,7 @@ use framehop::{
 
 use super::{
     StackError,
+    inspector::Votes,
     maps::{Code, Maps, MapsError},
     module::{Missing, Modules, Placed},
 };
@@ -36,6 +37,8 @@ pub struct Process {
     /// By index of the code mapping, when it was first asked for.
     placed: HashMap<usize, Result<Placed, Missing>>,
     pub runs_java: bool,
+    /// Where the C library's descriptors of threads have their start routine.
+    pub votes: Votes,
 }
 
 impl Process {
@@ -52,6 +55,7 @@ impl Process {
             unwinder: UnwinderX86_64::new(),
             rules: CacheX86_64::new(),
             placed: HashMap::new(),
+            votes: Votes::default(),
         })
     }
 

@@ -13,8 +13,8 @@ use std::{
 use monitor_common::SpawnCall;
 
 use super::{
-    ARGUMENT, Birth, HelperOptions, MAX_READ, NamedBirth, Reply, Request, SpawnPoint, patience::Patience,
-    receive, send,
+    ARGUMENT, Birth, HelperOptions, MAX_READ, NamedBirth, Reply, Request, SpawnPoint, ThreadStart,
+    patience::Patience, receive, send,
 };
 use crate::{
     identify::Stack,
@@ -163,6 +163,27 @@ impl Helper {
         };
         match self.ask(process, &Request::Birth(birth), STACK_DEADLINE)? {
             Reply::Birth(origin) => origin.map_err(HelperError::Refused),
+            _ => Err(another_answer()),
+        }
+    }
+
+    /// What a running thread was started with. `thread_pointer`: that of [`monitor_common::TaskRecord`].
+    ///
+    /// # Errors
+    /// As [`Self::stack`].
+    pub fn thread_start(
+        &mut self,
+        process: ProcessId,
+        tid: u32,
+        thread_pointer: u64,
+    ) -> Result<ThreadStart, HelperError> {
+        let request = Request::ThreadStart {
+            pid: process.pid,
+            tid,
+            thread_pointer,
+        };
+        match self.ask(process, &request, STACK_DEADLINE)? {
+            Reply::ThreadStart(start) => start.map_err(HelperError::Refused),
             _ => Err(another_answer()),
         }
     }

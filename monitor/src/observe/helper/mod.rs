@@ -19,7 +19,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use client::{Helper, HelperError};
 pub use server::serve;
 
-use crate::{identify::Stack, model::Registers, observe::thread::spawns::Origin};
+use crate::{
+    identify::Stack,
+    model::{Registers, Site},
+    observe::thread::spawns::Origin,
+};
 
 /// First argument that makes this binary a helper; the options follow.
 pub const ARGUMENT: &str = "--helper";
@@ -52,6 +56,8 @@ enum Request {
     SpawnPoints { pid: u32, tid: u32 },
     /// Who made a thread, and what it runs.
     Birth(Birth),
+    /// What a running thread was started with.
+    ThreadStart { pid: u32, tid: u32, thread_pointer: u64 },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,6 +67,7 @@ enum Reply {
     Stack(Result<Stack, String>),
     SpawnPoints(Result<Vec<SpawnPoint>, String>),
     Birth(Result<NamedBirth, String>),
+    ThreadStart(Result<ThreadStart, String>),
 }
 
 /// A place for the spawn probe.
@@ -91,6 +98,14 @@ pub struct NamedBirth {
     /// The program itself called `pthread_create`, with a function of its own: every birth with the same start
     /// routine and return address has the same origin.
     pub is_plain: bool,
+}
+
+/// What a running thread was started with, as far as the C library remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadStart {
+    pub entry: Option<Site>,
+    /// The entry is the start routine itself, which is the program's own: its stack cannot tell another one.
+    pub is_routine: bool,
 }
 
 /// A message is its length in 4 bytes and its postcard form.

@@ -57,6 +57,15 @@ fn answer(inspector: &mut Inspector, request: &Request) -> Reply {
                 .spawn_points(*pid, *tid)
                 .map_err(|error| error.to_string()),
         ),
+        Request::ThreadStart {
+            pid,
+            tid,
+            thread_pointer,
+        } => Reply::ThreadStart(
+            inspector
+                .thread_start(*pid, *tid, *thread_pointer)
+                .map_err(|error| error.to_string()),
+        ),
         Request::Birth(birth) => Reply::Birth(inspector.birth(birth).map_err(|error| error.to_string())),
     }
 }
