@@ -9,6 +9,7 @@ mod cfi;
 mod debug_files;
 mod demangle;
 mod elf;
+mod entries;
 mod file;
 mod guess;
 mod inspector;
@@ -32,7 +33,7 @@ use serde::{Deserialize, Serialize};
 pub use demangle::MAX_NAME;
 pub use inspector::Inspector;
 pub use maps::MapsError;
-pub use stacks::Identifier;
+pub use stacks::{Identifier, New};
 
 pub use crate::model::Registers;
 

@@ -44,6 +44,18 @@ pub fn entry(frames: &[Frame]) -> Option<Site> {
     })
 }
 
+/// What a start routine says of the thread, if it is the program's own code and no library's or runtime's.
+pub fn own_entry(frames: &[Frame]) -> Option<Site> {
+    let rules = Rules::of(frames);
+    let index = (0..frames.len())
+        .rev()
+        .find(|index| rules.role(*index) == Role::Own)?;
+    Some(Site {
+        line: None,
+        ..site(&rules, index)?
+    })
+}
+
 fn outermost_of_runtime(rules: &Rules<'_>, frames: &[Frame]) -> Option<usize> {
     (0..frames.len())
         .rev()

@@ -14,11 +14,12 @@ use std::{
     time::Instant,
 };
 
+use super::entries::Told;
 use crate::{
     model::{Anchor, Cause, ProcessId, Stack},
     observe::{
         bpf::SpawnEvent,
-        helper::{Helper, HelperError, HelperOptions, NamedBirth, SpawnPoint},
+        helper::{Helper, HelperError, HelperOptions, NamedBirth, SpawnPoint, ThreadStart},
     },
 };
 
@@ -33,12 +34,22 @@ pub enum Question {
     SpawnPoints,
     /// Who made a thread, and what it runs.
     Birth(Box<SpawnEvent>),
+    /// What a thread runs.
+    Entry {
+        /// tid, and CLOCK_BOOTTIME ns of its start.
+        thread: (u32, u64),
+        /// 0 where the C library does not know it.
+        thread_pointer: u64,
+        /// When it sleeps.
+        anchor: Option<Anchor>,
+    },
 }
 
 pub enum Answer {
     Stack(Anchor, Result<Arc<Stack>, Cause>),
     SpawnPoints(Vec<SpawnPoint>),
     Birth(Box<SpawnEvent>, NamedBirth),
+    Entry((u32, u64), Told),
 }
 
 /// A thread with a helper process of its own.
@@ -113,6 +124,11 @@ impl Clerk {
                     let named = self.ask(process, |helper| helper.birth(process, &event));
                     Answer::Birth(event, named.unwrap_or_default())
                 }
+                Question::Entry {
+                    thread,
+                    thread_pointer,
+                    anchor,
+                } => Answer::Entry(thread, self.entry(process, thread.0, thread_pointer, anchor)),
             };
             if answers.send((process, answer)).is_err() {
                 return;
@@ -150,6 +166,29 @@ impl Clerk {
             frames: named.frames,
             truncated: named.truncated,
         }))
+    }
+
+    fn entry(&mut self, process: ProcessId, tid: u32, thread_pointer: u64, anchor: Option<Anchor>) -> Told {
+        let mut told = Told {
+            start: ThreadStart::default(),
+            seen: None,
+            failure: None,
+        };
+        if thread_pointer != 0 {
+            match self.ask(process, |helper| {
+                helper.thread_start(process, tid, thread_pointer)
+            }) {
+                Ok(start) => told.start = start,
+                Err(cause) => told.failure = Some(cause),
+            }
+        }
+        if let Some(anchor) = anchor.filter(|_| !told.start.is_routine) {
+            match self.ask(process, |helper| helper.stack(process, tid, anchor.registers)) {
+                Ok(stack) => told.seen = (!stack.truncated).then(|| stack.entry()),
+                Err(cause) => told.failure = Some(cause),
+            }
+        }
+        told
     }
 
     fn ask<T>(

@@ -8,6 +8,7 @@ mod blocked;
 mod compat;
 mod daemon;
 mod deadlocks;
+mod entries;
 mod environment;
 mod hostile;
 mod languages;

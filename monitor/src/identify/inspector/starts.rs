@@ -103,13 +103,13 @@ impl Inspector {
     /// own, what that was given.
     pub fn start(&mut self, start: &Start) -> (Option<Site>, bool) {
         let routine = self.frames_at(start, start.routine);
-        match sites::entry(&routine) {
+        match sites::own_entry(&routine) {
             Some(site) => (Some(site), true),
-            None => (self.given(start, &routine), false),
+            None => (self.given(start).or_else(|| in_words(&routine)), false),
         }
     }
 
-    fn given(&mut self, start: &Start, routine: &[Frame]) -> Option<Site> {
+    fn given(&mut self, start: &Start) -> Option<Site> {
         let [first, second] = start.argument_words;
         // Rust: a box of a closure, whose second word is the closure's vtable.
         let rust = word(start.tid, second.wrapping_add(RUST_CALL));
@@ -123,10 +123,7 @@ impl Inspector {
                 Callable::Pointer(text) => self.pointed(start).unwrap_or_else(|| nameless(text)),
             });
         }
-        if let Some(site) = self.own(start, second) {
-            return Some(site);
-        }
-        routine.last()?.function.clone().map(nameless)
+        self.own(start, second)
     }
 
     /// The function that a C++ state object points to.
@@ -153,7 +150,7 @@ impl Inspector {
     }
 
     fn own(&mut self, start: &Start, address: u64) -> Option<Site> {
-        sites::entry(&self.frames_at(start, address))
+        sites::own_entry(&self.frames_at(start, address))
     }
 
     fn frames_at(&mut self, start: &Start, address: u64) -> Vec<Frame> {
@@ -235,6 +232,11 @@ fn callable_in(mangled: &str) -> Option<Callable> {
     } else {
         Callable::Object(format!("{text}::operator()"))
     })
+}
+
+/// A library's or runtime's routine, by its name.
+fn in_words(routine: &[Frame]) -> Option<Site> {
+    sites::entry(routine).or_else(|| routine.last()?.function.clone().map(nameless))
 }
 
 fn nameless(function: String) -> Site {

@@ -218,6 +218,11 @@ impl Threads {
     }
 }
 
+/// Whether it sleeps, so that its registers are those that it will go on with.
+pub fn is_asleep(record: &TaskRecord) -> bool {
+    state::of(record) == State::Sleeping
+}
+
 fn age(record: &TaskRecord, since: Since) -> Duration {
     Duration::from_nanos(record.sampled_at.saturating_sub(since.counted))
 }
