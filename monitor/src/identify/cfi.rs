@@ -154,6 +154,14 @@ impl Cfi {
         }
     }
 
+    /// Where the function that an address is in begins, by its entry.
+    pub fn function_start(&self, address: u64) -> Option<u64> {
+        match &self.frames {
+            Frames::Eh(section) => Some(self.entry(&eh_frame(section), address)?.initial_address()),
+            Frames::Debug(section) => Some(self.entry(&debug_frame(section), address)?.initial_address()),
+        }
+    }
+
     /// The sections as framehop wants them.
     pub fn eh_frame(&self) -> Option<&Arc<[u8]>> {
         match &self.frames {

@@ -234,6 +234,19 @@ impl Target<'_> {
         Some(named.start?.wrapping_add(bias))
     }
 
+    /// Whether a function begins at an address, as symbols tell, or, of a stripped file, its unwind information.
+    pub fn begins(&mut self, address: u64) -> bool {
+        if self.function_start(address) == Some(address) {
+            return true;
+        }
+        let Some(Ok(placed)) = self.place(address) else {
+            return false;
+        };
+        let own = address.wrapping_sub(placed.bias);
+        let cfi = placed.module.cfi.as_ref();
+        cfi.and_then(|cfi| cfi.function_start(own)) == Some(own)
+    }
+
     /// What is to be shown of a place: one frame, and one more for each function put into it.
     pub fn frames(&mut self, place: Place) -> Vec<Frame> {
         let named = self.named(place.address);

@@ -11,4 +11,5 @@ mod musl;
 mod odd;
 mod places;
 mod scenarios;
+mod starts;
 mod support;
