@@ -123,7 +123,7 @@ impl Entries {
             return false;
         };
         let switches = thread.asked.take().unwrap_or(0);
-        if told.start.is_routine {
+        if told.start.is_certain {
             thread.answer = Some(start);
             return false;
         }

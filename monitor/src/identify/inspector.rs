@@ -1,11 +1,13 @@
 //! The inspector: caches of processes, modules and names, and one stack or name at a time.
 
 mod births;
+mod closures;
 mod starts;
 
 pub use starts::Votes;
 
 use std::{
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
 };
@@ -239,12 +241,17 @@ impl Target<'_> {
         if self.function_start(address) == Some(address) {
             return true;
         }
-        let Some(Ok(placed)) = self.place(address) else {
-            return false;
-        };
-        let own = address.wrapping_sub(placed.bias);
-        let cfi = placed.module.cfi.as_ref();
-        cfi.and_then(|cfi| cfi.function_start(own)) == Some(own)
+        self.function_range(address)
+            .is_some_and(|range| range.start == address)
+    }
+
+    /// From where to where the function goes that an address is in, as unwind information tells.
+    pub fn function_range(&mut self, address: u64) -> Option<Range<u64>> {
+        let placed = self.place(address)?.ok()?;
+        let cfi = placed.module.cfi.as_ref()?;
+        let range = cfi.function_range(address.wrapping_sub(placed.bias))?;
+        let there = |own: u64| own.wrapping_add(placed.bias);
+        Some(there(range.start)..there(range.end))
     }
 
     /// What is to be shown of a place: one frame, and one more for each function put into it.

@@ -19,7 +19,7 @@ use super::{
     maps::{Code, Maps, MapsError},
     module::{Missing, Modules, Placed},
 };
-use crate::observe::memory::present::Pages;
+use crate::{model::Site, observe::memory::present::Pages};
 
 /// How long a map is believed. A thread that blocks keeps what it stands on; new ones bring new mappings, and what
 /// is not found in the map is looked for in a new one.
@@ -39,6 +39,8 @@ pub struct Process {
     pub runs_java: bool,
     /// Where the C library's descriptors of threads have their start routine.
     pub votes: Votes,
+    /// What the closures of Rust threads are, by their one method.
+    pub closures: HashMap<u64, Option<Site>>,
 }
 
 impl Process {
@@ -56,6 +58,7 @@ impl Process {
             rules: CacheX86_64::new(),
             placed: HashMap::new(),
             votes: Votes::default(),
+            closures: HashMap::new(),
         })
     }
 

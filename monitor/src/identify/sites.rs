@@ -46,6 +46,20 @@ pub fn entry(frames: &[Frame]) -> Option<Site> {
     })
 }
 
+/// Whether a function is the program's own, by its name alone.
+pub fn is_own(function: &str) -> bool {
+    let frame = Frame {
+        function: Some(function.to_owned()),
+        file: None,
+        line: None,
+        inlined: false,
+        module: String::new(),
+        offset: 0,
+        guessed: false,
+    };
+    own_entry(&[frame]).is_some()
+}
+
 /// What a start routine says of the thread, if it is the program's own code and no library's or runtime's.
 pub fn own_entry(frames: &[Frame]) -> Option<Site> {
     let rules = Rules::of(frames);

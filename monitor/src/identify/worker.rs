@@ -182,7 +182,7 @@ impl Clerk {
                 Err(cause) => told.failure = Some(cause),
             }
         }
-        if let Some(anchor) = anchor.filter(|_| !told.start.is_routine) {
+        if let Some(anchor) = anchor.filter(|_| !told.start.is_certain) {
             match self.ask(process, |helper| helper.stack(process, tid, anchor.registers)) {
                 Ok(stack) => told.seen = (!stack.truncated).then(|| stack.entry()),
                 Err(cause) => told.failure = Some(cause),

@@ -123,13 +123,13 @@ fn cpp() {
         Program::CppBlockers,
         &["thread_mutex=2", "future_get=2", "timed_cv=3", "sleep=2"],
         &[
+            // The lambda in it, which holds the mutex: `hold<spawn_thread_mutex(int)::…>(…)::{lambda()#1}::operator()`.
+            ("hold<spawn_thread_mutex", 1),
             ("idle_sleep", 2),
             ("idle_timed_cv", 3),
             ("leak_future_get", 2),
             ("leak_thread_mutex", 2),
             ("main", 1),
-            // The lambda that holds the mutex.
-            ("operator", 1),
         ],
     );
 }

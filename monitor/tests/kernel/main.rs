@@ -18,6 +18,7 @@ mod namespaces;
 mod selection;
 mod signals;
 mod sites;
+mod spawn_sites;
 mod spawns;
 mod stops;
 mod support;

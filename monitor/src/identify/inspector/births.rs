@@ -12,7 +12,11 @@ use object::{
     read::{ReadCache, elf::ElfFile64},
 };
 
-use super::{Inspector, Known, Origin as CodeOrigin, StackMemory, starts::Start, walk};
+use super::{
+    Inspector, Known, Origin as CodeOrigin, StackMemory,
+    starts::{Source, Start},
+    walk,
+};
 use crate::{
     identify::{StackError, file, sites},
     model::Frame,
@@ -89,7 +93,7 @@ impl Inspector {
             return Ok(NamedBirth::default());
         }
         let frames = self.guarded(|this| this.creator(birth))?;
-        let (entry, is_routine) = self.start(&Start {
+        let (entry, source) = self.start(&Start {
             pid: birth.pid,
             tid: birth.creator,
             routine: birth.start_routine,
@@ -98,7 +102,7 @@ impl Inspector {
         });
         // The first frame is pthread_create itself.
         let caller = frames.get(1..2).and_then(sites::block_site);
-        let is_plain = is_routine && caller.is_some();
+        let is_plain = source == Source::Routine && caller.is_some();
         let spawn_site = caller.or_else(|| sites::block_site(&frames));
         Ok(NamedBirth {
             origin: Origin {

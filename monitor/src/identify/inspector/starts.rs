@@ -13,8 +13,6 @@ use crate::{
     observe::{helper::ThreadStart, memory::read_present},
 };
 
-/// The fourth word of a Rust vtable: the first method, after drop, size and alignment.
-const RUST_CALL: u64 = 24;
 /// Longest name of a C++ type that is read, in bytes.
 const MAX_TYPE: usize = 1_024;
 /// Words of a C++ state object in which a function's address is looked for: the vtable, then the arguments from the
@@ -35,8 +33,19 @@ pub struct Start {
     pub tid: u32,
     pub routine: u64,
     pub argument: u64,
-    /// The first two words that the argument points at.
-    pub argument_words: [u64; 2],
+    /// The first three words that the argument points at.
+    pub argument_words: [u64; 3],
+}
+
+/// What says what a thread runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Its start routine, which is the program's own: every thread with it runs the same.
+    Routine,
+    /// What a library's start routine was given.
+    Argument,
+    /// Nothing but that it is a library's.
+    Library,
 }
 
 /// How often a function's beginning was found at a place of the descriptors of a process's threads.
@@ -76,13 +85,14 @@ impl Inspector {
             tid,
             routine,
             argument,
-            argument_words: [
-                word(tid, argument).unwrap_or(0),
-                word(tid, argument.wrapping_add(8)).unwrap_or(0),
-            ],
+            // What Rust's threads were given is given up by now; C++'s state objects stay.
+            argument_words: [word(tid, argument).unwrap_or(0), 0, 0],
         };
-        let (entry, is_routine) = self.start(&start);
-        Ok(ThreadStart { entry, is_routine })
+        let (entry, source) = self.start(&start);
+        Ok(ThreadStart {
+            entry,
+            is_certain: source != Source::Library,
+        })
     }
 
     /// Start routine and argument among the words of a descriptor. Each one that is looked at makes the place surer.
@@ -105,37 +115,34 @@ impl Inspector {
         })
     }
 
-    /// What the thread runs: its start routine (then the answer is `true`), or, where that is the standard library's
-    /// own, what that was given.
-    pub fn start(&mut self, start: &Start) -> (Option<Site>, bool) {
+    /// What the thread runs: its start routine, or, where that is the standard library's own, what that was given.
+    pub fn start(&mut self, start: &Start) -> (Option<Site>, Source) {
         let routine = self.frames_at(start, start.routine);
-        match sites::own_entry(&routine) {
-            Some(site) => (Some(site), true),
-            None => (self.given(start).or_else(|| in_words(&routine)), false),
+        if let Some(site) = sites::own_entry(&routine) {
+            return (Some(site), Source::Routine);
         }
+        if let Some(site) = self.given(start) {
+            return (Some(site), Source::Argument);
+        }
+        let library = sites::entry(&routine).or_else(|| routine.last()?.function.clone().map(nameless));
+        (library, Source::Library)
     }
 
     fn given(&mut self, start: &Start) -> Option<Site> {
-        let [first, second] = start.argument_words;
-        // Rust: a box of a closure, whose second word is the closure's vtable.
-        let rust = word(start.tid, second.wrapping_add(RUST_CALL));
-        if let Some(site) = rust.and_then(|address| self.own(start, address)) {
+        if let Some(site) = self.closure(start) {
             return Some(site);
         }
         // C++: a state object that begins with its vtable.
-        if let Some(callable) = self.callable_of(start, first) {
-            return Some(match callable {
-                Callable::Object(function) => nameless(function),
-                Callable::Pointer(text) => self.pointed(start).unwrap_or_else(|| nameless(text)),
-            });
+        match self.callable_of(start, start.argument_words[0])? {
+            Callable::Pointer(_) => self.pointed(start),
+            Callable::Object(function) => sites::is_own(&function).then(|| nameless(function)),
         }
-        self.own(start, second)
     }
 
     /// The function that a C++ state object points to.
     fn pointed(&mut self, start: &Start) -> Option<Site> {
         let at = |index: usize| match index {
-            1 => Some(start.argument_words[1]),
+            1 | 2 if start.argument_words[index] != 0 => Some(start.argument_words[index]),
             index => word(start.tid, start.argument.checked_add(8 * index as u64)?),
         };
         (1..STATE_WORDS).find_map(|index| {
@@ -146,7 +153,7 @@ impl Inspector {
     }
 
     /// Whether a function begins there.
-    fn begins(&mut self, start: &Start, address: u64) -> bool {
+    pub fn begins(&mut self, start: &Start, address: u64) -> bool {
         self.guarded(|this| {
             this.prepare(start.pid, start.tid, |_| true)?;
             let target = this.target(start.pid, start.tid);
@@ -155,11 +162,7 @@ impl Inspector {
         .unwrap_or(false)
     }
 
-    fn own(&mut self, start: &Start, address: u64) -> Option<Site> {
-        sites::own_entry(&self.frames_at(start, address))
-    }
-
-    fn frames_at(&mut self, start: &Start, address: u64) -> Vec<Frame> {
+    pub fn frames_at(&mut self, start: &Start, address: u64) -> Vec<Frame> {
         // What is no code has no name.
         self.name(start.pid, start.tid, CodeAddress::Exact(address))
             .unwrap_or_default()
@@ -189,6 +192,11 @@ fn descriptor(tid: u32, at: u64) -> Option<Vec<u64>> {
 }
 
 impl Inspector {
+    /// A word that a program never changes.
+    pub fn word_of(&mut self, start: &Start, address: u64) -> Option<u64> {
+        Some(u64::from_le_bytes(self.constant(start, address)?))
+    }
+
     /// Eight bytes that a program never changes: of its memory, or, where that page is not there, of the file.
     fn constant(&mut self, start: &Start, address: u64) -> Option<[u8; 8]> {
         if let Some(word) = word(start.tid, address) {
@@ -205,9 +213,8 @@ impl Inspector {
     /// The callable that a C++ state object is made for, by the type information that its vtable begins with (Itanium C++
     /// ABI, 2.9.5).
     fn callable_of(&mut self, start: &Start, vtable: u64) -> Option<Callable> {
-        let mut word = |address| Some(u64::from_le_bytes(self.constant(start, address)?));
-        let information = word(vtable.checked_sub(8)?)?;
-        let name_at = word(information.checked_add(8)?)?;
+        let information = self.word_of(start, vtable.checked_sub(8)?)?;
+        let name_at = self.word_of(start, information.checked_add(8)?)?;
         let mut name = Vec::new();
         while name.len() < MAX_TYPE {
             let bytes = self.constant(start, name_at.checked_add(name.len() as u64)?)?;
@@ -224,11 +231,6 @@ impl Inspector {
         let mangled = name.strip_prefix('*').unwrap_or(&name);
         callable(&demangle(&format!("_ZTS{mangled}")))
     }
-}
-
-/// A library's or runtime's routine, by its name.
-fn in_words(routine: &[Frame]) -> Option<Site> {
-    sites::entry(routine).or_else(|| routine.last()?.function.clone().map(nameless))
 }
 
 fn nameless(function: String) -> Site {

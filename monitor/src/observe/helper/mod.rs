@@ -85,7 +85,7 @@ pub struct Birth {
     pub creator: u32,
     pub start_routine: u64,
     pub argument: u64,
-    pub argument_words: [u64; 2],
+    pub argument_words: [u64; 3],
     pub registers: Registers,
     /// The creator's stack from the stack pointer upwards, as it was then.
     pub stack: Vec<u8>,
@@ -104,8 +104,8 @@ pub struct NamedBirth {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadStart {
     pub entry: Option<Site>,
-    /// The entry is the start routine itself, which is the program's own: its stack cannot tell another one.
-    pub is_routine: bool,
+    /// It is what the thread was made for, and the program's own code: its stack can tell nothing better.
+    pub is_certain: bool,
 }
 
 /// A message is its length in 4 bytes and its postcard form.
@@ -163,7 +163,7 @@ mod tests {
                 creator: 2,
                 start_routine: at,
                 argument: !at,
-                argument_words: [at, 0],
+                argument_words: [at, 0, 1],
                 registers: Registers { ip: at, sp: at, bp: 0 },
                 stack: stack.clone(),
             };
