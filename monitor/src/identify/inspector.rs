@@ -46,7 +46,13 @@ pub struct Inspector {
     /// By module and address in its file.
     names: Lru<(u64, u64), Rc<Named>>,
     panics: u64,
+    /// The process that was named last.
+    now: Option<(u32, Identity)>,
 }
+
+/// What tells a process from every other one with its pid: CLOCK_BOOTTIME ns of its start, and how often it has called
+/// exec.
+pub type Identity = (u64, u64);
 
 impl Inspector {
     pub fn new(options: Options) -> Self {
@@ -56,6 +62,7 @@ impl Inspector {
             modules: Modules::new(options.debug_dirs),
             names: Lru::new(MAX_NAMES, MAX_NAME_BYTES),
             panics: 0,
+            now: None,
         }
     }
 
@@ -99,8 +106,22 @@ impl Inspector {
         })
     }
 
-    /// Forgets the map of a process: to be called when its pid stands for another program (an exec, a new
-    /// process). Without it that is noticed within a second.
+    /// Says which process a pid stands for from now on: what was known of another one under the same pid (before an exec,
+    /// or a process that has ended) is forgotten. Without it that is noticed within a second.
+    pub fn now_stands_for(&mut self, pid: u32, identity: Identity) {
+        self.now = Some((pid, identity));
+        let is_another = |known: &mut Process| {
+            known
+                .identity
+                .replace(identity)
+                .is_some_and(|known| known != identity)
+        };
+        if self.processes.get(&pid).is_some_and(is_another) {
+            self.forget(pid);
+        }
+    }
+
+    /// Forgets the map of a process.
     pub fn forget(&mut self, pid: u32) {
         self.processes.remove(&pid);
     }
@@ -137,7 +158,11 @@ impl Inspector {
             Some(process) if !process.is_stale() && fits(process) => Ok(false),
             Some(_) => self.refresh(pid, tid).map(|()| true),
             None => {
-                let process = Process::read(pid, tid)?;
+                let mut process = Process::read(pid, tid)?;
+                process.identity = self
+                    .now
+                    .filter(|(now, _)| *now == pid)
+                    .map(|(_, identity)| identity);
                 self.processes.insert(pid, process, 0);
                 Ok(true)
             }

@@ -31,7 +31,7 @@ use std::{io, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use demangle::MAX_NAME;
-pub use inspector::Inspector;
+pub use inspector::{Identity, Inspector};
 pub use maps::MapsError;
 pub use stacks::{Identifier, New};
 

@@ -15,7 +15,7 @@ use framehop::{
 
 use super::{
     StackError,
-    inspector::Votes,
+    inspector::{Identity, Votes},
     maps::{Code, Maps, MapsError},
     module::{Missing, Modules, Placed},
 };
@@ -37,6 +37,8 @@ pub struct Process {
     /// By index of the code mapping, when it was first asked for.
     placed: HashMap<usize, Result<Placed, Missing>>,
     pub runs_java: bool,
+    /// Which process it is, where that was said.
+    pub identity: Option<Identity>,
     /// Where the C library's descriptors of threads have their start routine.
     pub votes: Votes,
     /// What the closures of Rust threads are, by their one method.
@@ -57,6 +59,7 @@ impl Process {
             unwinder: UnwinderX86_64::new(),
             rules: CacheX86_64::new(),
             placed: HashMap::new(),
+            identity: None,
             votes: Votes::default(),
             closures: HashMap::new(),
         })
@@ -78,7 +81,10 @@ impl Process {
             self.pages = fresh.pages;
             self.read_at = fresh.read_at;
         } else {
-            *self = fresh;
+            *self = Self {
+                identity: self.identity,
+                ..fresh
+            };
         }
         Ok(())
     }

@@ -422,6 +422,79 @@ fn a_process_that_calls_exec() {
     assert_eq!(thread.block_site(), "mutex_acquire_forever", "{thread}");
 }
 
+/// The same pid, and code at the same addresses, at once: only who says so makes it another program.
+#[test]
+fn another_program_at_the_same_addresses() {
+    let test = "odd::another_program_at_the_same_addresses";
+    if misses(test, &["gcc", "setarch"]) {
+        return;
+    }
+    let folder = Folder::new("same");
+    let source = folder.path("same.c");
+    fs::write(
+        &source,
+        r#"
+        #include <signal.h>
+        #include <stdio.h>
+        #include <unistd.h>
+        static volatile int called;
+        static void call(int signal) { called = signal; }
+        __attribute__((noipa)) void NAME(void) { while (!called) pause(); }
+        int main(int argc, char **argv) {
+            signal(SIGUSR1, call);
+            puts("ready");
+            fflush(stdout);
+            NAME();
+            execv(argv[argc - 1], argv);
+        }
+        "#,
+    )
+    .unwrap();
+    let programs = ["first_wait", "second_wait"].map(|name| {
+        let exe = folder.path(name);
+        run(
+            "gcc",
+            &[
+                "-O2",
+                "-static",
+                "-no-pie",
+                &format!("-DNAME={name}"),
+                text(&source),
+                "-o",
+                text(&exe),
+            ],
+        );
+        exe
+    });
+    let mut command = Command::new("setarch");
+    command.arg("-R").args(&programs);
+    let Some(running) = Running::start(test, command) else {
+        return;
+    };
+    let pid = running.pid();
+    let image = fs::read(&programs[0]).unwrap();
+    let address = {
+        use object::{Object as _, ObjectSymbol as _};
+        let image = object::File::parse(&*image).unwrap();
+        image.symbol_by_name("first_wait").unwrap().address()
+    };
+    let mut inspector = inspector();
+    let mut name = |identity| {
+        inspector.now_stands_for(pid, identity);
+        let frames = inspector.name(pid, pid, CodeAddress::Exact(address)).unwrap();
+        frames[0].function.clone().unwrap()
+    };
+    assert_eq!(name((1, 1)), "first_wait");
+    // SAFETY: plain numbers; a child that was not reaped.
+    unsafe { libc::kill(pid as i32, libc::SIGUSR1) };
+    while fs::read_link(format!("/proc/{pid}/exe")).unwrap() != programs[1] {
+        std::thread::yield_now();
+    }
+    assert_eq!(name((1, 2)), "second_wait", "an exec");
+    assert_eq!(name((1, 2)), "second_wait");
+    assert_eq!(name((7, 2)), "second_wait", "another process");
+}
+
 /// Killed while it is read, over and over.
 #[test]
 fn a_process_that_dies_meanwhile() {

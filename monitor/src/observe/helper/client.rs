@@ -13,7 +13,7 @@ use std::{
 use monitor_common::SpawnCall;
 
 use super::{
-    ARGUMENT, Birth, HelperOptions, MAX_READ, NamedBirth, Reply, Request, SpawnPoint, ThreadStart,
+    ARGUMENT, Asked, Birth, HelperOptions, MAX_READ, NamedBirth, Reply, Request, SpawnPoint, ThreadStart,
     patience::Patience, receive, send,
 };
 use crate::{
@@ -85,7 +85,7 @@ impl Helper {
             address,
             length: length as u32,
         };
-        match self.ask(process, &request, READ_DEADLINE)? {
+        match self.ask(process, request, READ_DEADLINE)? {
             Reply::Bytes(Some(bytes)) if bytes.len() == length => Ok(bytes),
             _ => Err(HelperError::Absent),
         }
@@ -96,7 +96,7 @@ impl Helper {
     /// # Errors
     /// When there is no answer.
     pub fn is_private(&mut self, process: ProcessId, tid: u32, address: u64) -> Result<bool, HelperError> {
-        match self.ask(process, &Request::IsPrivate { tid, address }, READ_DEADLINE)? {
+        match self.ask(process, Request::IsPrivate { tid, address }, READ_DEADLINE)? {
             Reply::IsPrivate(is_private) => Ok(is_private),
             _ => Err(another_answer()),
         }
@@ -117,7 +117,7 @@ impl Helper {
             tid,
             registers,
         };
-        match self.ask(process, &request, STACK_DEADLINE)? {
+        match self.ask(process, request, STACK_DEADLINE)? {
             Reply::Stack(stack) => stack.map_err(HelperError::Refused),
             _ => Err(another_answer()),
         }
@@ -132,7 +132,7 @@ impl Helper {
             pid: process.pid,
             tid: process.pid,
         };
-        match self.ask(process, &request, STACK_DEADLINE)? {
+        match self.ask(process, request, STACK_DEADLINE)? {
             Reply::SpawnPoints(points) => points.map_err(HelperError::Refused),
             _ => Err(another_answer()),
         }
@@ -161,7 +161,7 @@ impl Helper {
             registers: Registers { ip, sp, bp },
             stack: event.stack[..length].to_vec(),
         };
-        match self.ask(process, &Request::Birth(birth), STACK_DEADLINE)? {
+        match self.ask(process, Request::Birth(birth), STACK_DEADLINE)? {
             Reply::Birth(origin) => origin.map_err(HelperError::Refused),
             _ => Err(another_answer()),
         }
@@ -182,7 +182,7 @@ impl Helper {
             tid,
             thread_pointer,
         };
-        match self.ask(process, &request, STACK_DEADLINE)? {
+        match self.ask(process, request, STACK_DEADLINE)? {
             Reply::ThreadStart(start) => start.map_err(HelperError::Refused),
             _ => Err(another_answer()),
         }
@@ -197,7 +197,7 @@ impl Helper {
     fn ask(
         &mut self,
         process: ProcessId,
-        request: &Request,
+        request: Request,
         deadline: Duration,
     ) -> Result<Reply, HelperError> {
         if self.patience.is_left_alone(process, Instant::now()) {
@@ -214,7 +214,12 @@ impl Helper {
                 none.insert(Running::start(&self.options)?)
             }
         };
-        let reply = running.ask(request, deadline);
+        let asked = Asked {
+            pid: process.pid,
+            identity: (process.start_boottime, process.exec_id),
+            request,
+        };
+        let reply = running.ask(&asked, deadline);
         if let Err(error) = &reply {
             // A late answer must not be taken for the next one's. A helper that dies over a process (a truncated file,
             // too much memory) is as bad as one that hangs.
@@ -256,14 +261,14 @@ impl Running {
         Ok(Self { child, stream })
     }
 
-    fn ask(&mut self, request: &Request, deadline: Duration) -> Result<Reply, HelperError> {
+    fn ask(&mut self, asked: &Asked, deadline: Duration) -> Result<Reply, HelperError> {
         let late = |error: io::Error| match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => HelperError::Unresponsive,
             _ => HelperError::Failed(error),
         };
         self.stream.set_write_timeout(Some(deadline))?;
         self.stream.set_read_timeout(Some(deadline))?;
-        send(&mut self.stream, request).map_err(late)?;
+        send(&mut self.stream, asked).map_err(late)?;
         receive(&mut self.stream).map_err(late)
     }
 

@@ -20,7 +20,7 @@ pub use client::{Helper, HelperError};
 pub use server::serve;
 
 use crate::{
-    identify::Stack,
+    identify::{Identity, Stack},
     model::{Registers, Site},
     observe::thread::spawns::Origin,
 };
@@ -38,6 +38,14 @@ const MAX_MESSAGE: u32 = 4 * 1024 * 1024;
 pub struct HelperOptions {
     /// Folders with separate debug files.
     pub debug_dirs: Vec<PathBuf>,
+}
+
+/// A request, and which process it is about: its pid may have stood for another one before.
+#[derive(Debug, Serialize, Deserialize)]
+struct Asked {
+    pid: u32,
+    identity: Identity,
+    request: Request,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::{MAX_READ, Reply, Request, receive, send};
+use super::{Asked, MAX_READ, Reply, Request, receive, send};
 use crate::{
     identify::{Inspector, Options},
     observe::{memory::read_present, thread::holders::is_private},
@@ -34,11 +34,12 @@ pub fn serve(debug_dirs: impl Iterator<Item = PathBuf>) -> io::Result<()> {
         ..Options::default()
     });
     loop {
-        let request = match receive(&mut stream) {
+        let asked: Asked = match receive(&mut stream) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            request => request?,
+            asked => asked?,
         };
-        send(&mut stream, &answer(&mut inspector, &request))?;
+        inspector.now_stands_for(asked.pid, asked.identity);
+        send(&mut stream, &answer(&mut inspector, &asked.request))?;
     }
 }
 
