@@ -13,6 +13,7 @@ mod environment;
 mod hostile;
 mod languages;
 mod life;
+mod many;
 mod monitoring;
 mod namespaces;
 mod selection;
