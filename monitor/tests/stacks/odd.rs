@@ -523,3 +523,53 @@ fn a_process_that_dies_meanwhile() {
     }
     assert_eq!(inspector.counters().panics, 0);
 }
+
+/// More functions than names are kept: the oldest make room, and whatever is asked for is right.
+#[test]
+fn more_names_than_are_kept() {
+    const FUNCTIONS: u64 = 70_000;
+    const KEPT: usize = 64 << 10;
+    let test = "odd::more_names_than_are_kept";
+    if misses(test, &["gcc"]) {
+        return;
+    }
+    let folder = Folder::new("more");
+    let (source, library) = (folder.path("more.s"), folder.path("more.so"));
+    let functions: String = (0..FUNCTIONS)
+        .map(|index| format!(".type f{index}, @function\nf{index}: ret\n.balign 16\n.size f{index}, 16\n"))
+        .collect();
+    fs::write(&source, format!(".text\n.balign 4096\n{functions}\n")).unwrap();
+    run(
+        "gcc",
+        &["-shared", "-nostdlib", text(&source), "-o", text(&library)],
+    );
+    let file = fs::read(&library).unwrap();
+    let (offset, size) = {
+        use object::{Object as _, ObjectSection as _};
+        let image = object::File::parse(&*file).unwrap();
+        image.section_by_name(".text").unwrap().file_range().unwrap()
+    };
+    assert_eq!((offset % 4096, size), (0, FUNCTIONS * 16));
+    let file = File::open(&library).unwrap();
+    let code = Mapping::of(
+        Some(&file),
+        offset,
+        size as usize,
+        libc::PROT_READ | libc::PROT_EXEC,
+    );
+    let (pid, tid) = own();
+    let mut inspector = inspector();
+    let mut check = |index: u64| {
+        let address = CodeAddress::Exact(code.address() + index * 16);
+        let frames = inspector.name(pid, tid, address).unwrap();
+        assert_eq!(frames[0].function, Some(format!("f{index}")));
+        inspector.counters()
+    };
+    let filled = (0..FUNCTIONS).map(&mut check).last().unwrap();
+    assert!(filled.names <= KEPT && filled.names > KEPT / 2, "{filled:?}");
+    assert!(filled.evicted >= FUNCTIONS - KEPT as u64, "{filled:?}");
+    // The first ones again, which have been let go.
+    let again = (0..1_000).map(&mut check).last().unwrap();
+    assert!(again.names <= KEPT && again.name_bytes <= 32 << 20, "{again:?}");
+    assert_eq!(again.panics, 0);
+}
