@@ -21,5 +21,6 @@ mod signals;
 mod sites;
 mod spawn_sites;
 mod spawns;
+mod steady;
 mod stops;
 mod support;
