@@ -149,5 +149,5 @@ fn ten_thousand_places() {
         }
     }
     assert_eq!((named, other), (NAMED, SITES as u64 - NAMED));
-    assert!(metrics.contains(&format!("entry=\"wait_at\"")));
+    assert!(metrics.contains("entry=\"wait_at\""));
 }
