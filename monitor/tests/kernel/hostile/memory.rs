@@ -98,6 +98,10 @@ fn a_file_that_nobody_serves() {
         let counted: u64 = daemon.process(hostile.pid()).unwrap().counts().values().sum();
         assert_eq!(counted, 3);
     }
+    // A helper that cannot be killed does not hold the monitor.
+    daemon.signal(libc::SIGTERM);
+    let (status, _) = daemon.wait();
+    assert!(status.success(), "{status}");
 }
 
 /// To put a probe into a file the kernel reads it, on behalf of the monitor itself, which nobody could kill at a deadline.
