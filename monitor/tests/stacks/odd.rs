@@ -23,23 +23,23 @@ use crate::{
 /// Longest time that anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn inspector() -> Inspector {
+pub fn inspector() -> Inspector {
     Inspector::new(Options::default())
 }
 
-fn own() -> (u32, u32) {
+pub fn own() -> (u32, u32) {
     // SAFETY: takes nothing, returns a number.
     (std::process::id(), unsafe { libc::gettid() as u32 })
 }
 
 /// A mapping of our own, as a target might have it.
-struct Mapping {
+pub struct Mapping {
     at: *mut libc::c_void,
     length: usize,
 }
 
 impl Mapping {
-    fn of(file: Option<&File>, offset: u64, length: usize, protection: i32) -> Self {
+    pub fn of(file: Option<&File>, offset: u64, length: usize, protection: i32) -> Self {
         let flags = libc::MAP_PRIVATE | if file.is_none() { libc::MAP_ANONYMOUS } else { 0 };
         let descriptor = file.map_or(-1, |file| file.as_raw_fd());
         // SAFETY: a new mapping, which nobody looks into.
@@ -63,7 +63,7 @@ impl Mapping {
         Self::of(Some(&file), offset, 4096, libc::PROT_READ | libc::PROT_EXEC)
     }
 
-    fn address(&self) -> u64 {
+    pub fn address(&self) -> u64 {
         self.at as u64
     }
 }
@@ -422,79 +422,6 @@ fn a_process_that_calls_exec() {
     assert_eq!(thread.block_site(), "mutex_acquire_forever", "{thread}");
 }
 
-/// The same pid, and code at the same addresses, at once: only who says so makes it another program.
-#[test]
-fn another_program_at_the_same_addresses() {
-    let test = "odd::another_program_at_the_same_addresses";
-    if misses(test, &["gcc", "setarch"]) {
-        return;
-    }
-    let folder = Folder::new("same");
-    let source = folder.path("same.c");
-    fs::write(
-        &source,
-        r#"
-        #include <signal.h>
-        #include <stdio.h>
-        #include <unistd.h>
-        static volatile int called;
-        static void call(int signal) { called = signal; }
-        __attribute__((noipa)) void NAME(void) { while (!called) pause(); }
-        int main(int argc, char **argv) {
-            signal(SIGUSR1, call);
-            puts("ready");
-            fflush(stdout);
-            NAME();
-            execv(argv[argc - 1], argv);
-        }
-        "#,
-    )
-    .unwrap();
-    let programs = ["first_wait", "second_wait"].map(|name| {
-        let exe = folder.path(name);
-        run(
-            "gcc",
-            &[
-                "-O2",
-                "-static",
-                "-no-pie",
-                &format!("-DNAME={name}"),
-                text(&source),
-                "-o",
-                text(&exe),
-            ],
-        );
-        exe
-    });
-    let mut command = Command::new("setarch");
-    command.arg("-R").args(&programs);
-    let Some(running) = Running::start(test, command) else {
-        return;
-    };
-    let pid = running.pid();
-    let image = fs::read(&programs[0]).unwrap();
-    let address = {
-        use object::{Object as _, ObjectSymbol as _};
-        let image = object::File::parse(&*image).unwrap();
-        image.symbol_by_name("first_wait").unwrap().address()
-    };
-    let mut inspector = inspector();
-    let mut name = |identity| {
-        inspector.now_stands_for(pid, identity);
-        let frames = inspector.name(pid, pid, CodeAddress::Exact(address)).unwrap();
-        frames[0].function.clone().unwrap()
-    };
-    assert_eq!(name((1, 1)), "first_wait");
-    // SAFETY: plain numbers; a child that was not reaped.
-    unsafe { libc::kill(pid as i32, libc::SIGUSR1) };
-    while fs::read_link(format!("/proc/{pid}/exe")).unwrap() != programs[1] {
-        std::thread::yield_now();
-    }
-    assert_eq!(name((1, 2)), "second_wait", "an exec");
-    assert_eq!(name((1, 2)), "second_wait");
-    assert_eq!(name((7, 2)), "second_wait", "another process");
-}
-
 /// Killed while it is read, over and over.
 #[test]
 fn a_process_that_dies_meanwhile() {
@@ -522,54 +449,4 @@ fn a_process_that_dies_meanwhile() {
         killer.join().unwrap();
     }
     assert_eq!(inspector.counters().panics, 0);
-}
-
-/// More functions than names are kept: the oldest make room, and whatever is asked for is right.
-#[test]
-fn more_names_than_are_kept() {
-    const FUNCTIONS: u64 = 70_000;
-    const KEPT: usize = 64 << 10;
-    let test = "odd::more_names_than_are_kept";
-    if misses(test, &["gcc"]) {
-        return;
-    }
-    let folder = Folder::new("more");
-    let (source, library) = (folder.path("more.s"), folder.path("more.so"));
-    let functions: String = (0..FUNCTIONS)
-        .map(|index| format!(".type f{index}, @function\nf{index}: ret\n.balign 16\n.size f{index}, 16\n"))
-        .collect();
-    fs::write(&source, format!(".text\n.balign 4096\n{functions}\n")).unwrap();
-    run(
-        "gcc",
-        &["-shared", "-nostdlib", text(&source), "-o", text(&library)],
-    );
-    let file = fs::read(&library).unwrap();
-    let (offset, size) = {
-        use object::{Object as _, ObjectSection as _};
-        let image = object::File::parse(&*file).unwrap();
-        image.section_by_name(".text").unwrap().file_range().unwrap()
-    };
-    assert_eq!((offset % 4096, size), (0, FUNCTIONS * 16));
-    let file = File::open(&library).unwrap();
-    let code = Mapping::of(
-        Some(&file),
-        offset,
-        size as usize,
-        libc::PROT_READ | libc::PROT_EXEC,
-    );
-    let (pid, tid) = own();
-    let mut inspector = inspector();
-    let mut check = |index: u64| {
-        let address = CodeAddress::Exact(code.address() + index * 16);
-        let frames = inspector.name(pid, tid, address).unwrap();
-        assert_eq!(frames[0].function, Some(format!("f{index}")));
-        inspector.counters()
-    };
-    let filled = (0..FUNCTIONS).map(&mut check).last().unwrap();
-    assert!(filled.names <= KEPT && filled.names > KEPT / 2, "{filled:?}");
-    assert!(filled.evicted >= FUNCTIONS - KEPT as u64, "{filled:?}");
-    // The first ones again, which have been let go.
-    let again = (0..1_000).map(&mut check).last().unwrap();
-    assert!(again.names <= KEPT && again.name_bytes <= 32 << 20, "{again:?}");
-    assert_eq!(again.panics, 0);
 }
