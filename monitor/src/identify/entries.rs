@@ -250,3 +250,6 @@ fn anchor(record: &TaskRecord) -> Anchor {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;
