@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{Failure, permissions, snapshot::require_pids};
 use crate::{
-    config::{self, RunConfig, RunOptions, Watch},
+    config::{self, JudgeOptions, RunConfig, RunOptions, Watch},
     export::http::{self, Published},
     model::Snapshot,
     pipeline::Monitor,
@@ -37,6 +37,8 @@ pub struct RunCommand {
     watch: Watch,
     #[command(flatten)]
     options: RunOptions,
+    #[command(flatten)]
+    judging: JudgeOptions,
     /// Read options from this TOML file; keys are the flags' names
     #[arg(long, env = "TASKLEAK_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -49,11 +51,12 @@ type Publisher = watch::Sender<Arc<Published>>;
 
 impl RunCommand {
     pub fn execute(&self) -> Result<ExitCode> {
-        let (mut watch, mut options) = (self.watch.clone(), self.options.clone());
+        let (mut watch, mut options, mut judging) =
+            (self.watch.clone(), self.options.clone(), self.judging.clone());
         if let Some(path) = &self.config {
-            config::merge_file(path, &mut watch, &mut options).map_err(Failure::from)?;
+            config::merge_file(path, &mut watch, &mut options, &mut judging).map_err(Failure::from)?;
         }
-        let config = options.check(&watch).map_err(Failure::from)?;
+        let config = options.check(&watch, &judging).map_err(Failure::from)?;
         if self.config_check {
             println!("The configuration is fine.");
             return Ok(ExitCode::SUCCESS);

@@ -115,15 +115,16 @@ impl Case {
     }
 
     /// The verdict as of the last sample. `born`: when what is counted began, on the clock of the samples.
-    /// `has_members`: whether [`Self::staying`] is told, without which nothing is called a leak.
-    pub fn judge(&mut self, settings: &Settings, born: f64, has_members: bool) -> Finding {
+    /// `has_members`: whether [`Self::staying`] is told, without which nothing is called a leak. `explain`: whether
+    /// growth is told also of what is no more than moving.
+    pub fn judge(&mut self, settings: &Settings, born: f64, has_members: bool, explain: bool) -> Finding {
         let now = self.history.latest;
         let stood = self.standing != Standing::Quiet;
         let run = self.evidence.run().copied();
         let grown = run.filter(|run| goes_on(run, now, settings, stood, run.since - born < settings.window));
         let strong = grown.is_some() && (stood || self.evidence.doublings() >= settings.growing);
-        let shown = if strong || self.is_moving() {
-            self.shown(run.map_or(now, |run| run.since), settings)
+        let shown = if (strong && !stood) || (explain && (strong || self.is_moving())) {
+            self.growth(settings)
         } else {
             None
         };
@@ -156,6 +157,12 @@ impl Case {
             },
             growth: shown,
         }
+    }
+
+    /// How it has grown, in the window that shows it best.
+    pub fn growth(&self, settings: &Settings) -> Option<Growth> {
+        let since = self.evidence.run().map_or(self.history.latest, |run| run.since);
+        self.shown(since, settings)
     }
 
     fn is_moving(&self) -> bool {
@@ -204,7 +211,7 @@ fn trend_of(window: &Window) -> Option<Trend> {
         .flatten()
 }
 
-fn growth_of(window: &Window, trend: Trend) -> Growth {
+pub(super) fn growth_of(window: &Window, trend: Trend) -> Growth {
     let at = |index: usize| window.samples.get(index).copied().unwrap_or(0.0);
     Growth {
         from: at(0),

@@ -25,6 +25,13 @@ impl Ring {
         }
     }
 
+    fn window(&self) -> Window {
+        Window {
+            step: self.step,
+            samples: self.samples.iter().copied().map(f64::from).collect(),
+        }
+    }
+
     fn push(&mut self, now: f64, value: f64) {
         let at = (now / self.step).floor() as i64;
         let value = value as f32;
@@ -105,10 +112,19 @@ impl History {
 
     /// The shortest first.
     pub fn windows(&self) -> impl Iterator<Item = Window> {
-        self.rings.iter().map(|ring| Window {
-            step: ring.step,
-            samples: ring.samples.iter().copied().map(f64::from).collect(),
-        })
+        self.rings.iter().map(Ring::window)
+    }
+
+    /// One of the three.
+    pub fn window(&self, index: usize) -> Option<Window> {
+        self.rings.get(index).map(Ring::window)
+    }
+
+    /// How long one of the three is when it is full, seconds.
+    pub fn span(&self, index: usize) -> f64 {
+        self.rings
+            .get(index)
+            .map_or(f64::INFINITY, |ring| ring.step * SAMPLES as f64)
     }
 
     /// Samples of the shortest window, oldest first.

@@ -207,7 +207,7 @@ impl Book {
             Subject::Group(_) => *settings,
             Subject::Live(..) => settings.stricter(),
         };
-        let finding = case.judge(&settings, born, true);
+        let finding = case.judge(&settings, born, true, true);
         let usual = match subject {
             Subject::Group(_) if case.survival.endings() >= FEWEST_ENDINGS => {
                 case.survival.ended_within(USUAL).map(|within| Usual {

@@ -8,6 +8,7 @@ pub mod holders;
 mod judge;
 mod members;
 mod names;
+pub mod series;
 mod survival;
 mod trend;
 

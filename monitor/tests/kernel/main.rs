@@ -24,3 +24,4 @@ mod spawns;
 mod steady;
 mod stops;
 mod support;
+mod verdicts;

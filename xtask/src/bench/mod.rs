@@ -6,6 +6,7 @@ mod futexctn;
 mod load;
 mod spawn;
 mod stacks;
+mod verdict;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -34,6 +35,8 @@ enum Bench {
     Stacks,
     /// Thread creation with and without the spawn probe
     Spawn,
+    /// Verdicts on simulated processes: false alarms and time to detection, beside hand-written rules
+    Verdict,
 }
 
 impl Bench {
@@ -45,6 +48,7 @@ impl Bench {
             Self::Footprint => footprint::footprint(),
             Self::Stacks => stacks::stacks(),
             Self::Spawn => spawn::spawn(),
+            Self::Verdict => verdict::verdict(),
         }
     }
 }
