@@ -104,11 +104,11 @@ fn who_never_holds_still_is_not_asked_for_ever() {
 fn a_birth_is_told_until_more_is_known_and_a_file_is_taken_from_who_knows_it() {
     let mut entries = Entries::default();
     asked(&mut entries, 1);
-    let born = Some(Arc::new(site("worker", None)));
-    assert_eq!(entry(&mut entries, born.clone()).as_deref(), Some("worker"));
+    let born = Arc::new(site("worker", None));
+    assert_eq!(entry(&mut entries, Some(born.clone())).as_deref(), Some("worker"));
     entries.keep_file(PROCESS, site("worker", Some("pool.cc")));
-    let known = entries.with_file(PROCESS, born.clone().unwrap());
+    let known = entries.with_file(PROCESS, born.clone());
     assert_eq!(known.file.as_deref(), Some("pool.cc"));
     let other = ProcessId { pid: 9, ..PROCESS };
-    assert_eq!(entries.with_file(other, born.unwrap()).file, None);
+    assert_eq!(entries.with_file(other, born).file, None);
 }
