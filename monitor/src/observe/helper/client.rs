@@ -27,6 +27,8 @@ const READ_DEADLINE: Duration = Duration::from_millis(200);
 /// Helpers that were killed and have not ended: a read of a file whose FUSE server has taken the request and does not
 /// answer cannot be killed (`request_wait_answer`, fs/fuse/dev.c). With more of them none is started.
 const MAX_DYING: usize = 16;
+/// How long a helper may take to start: that is no target's fault.
+const START_DEADLINE: Duration = Duration::from_secs(5);
 /// A stack may be the first one of a program with much debug information.
 const STACK_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -258,7 +260,20 @@ impl Running {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .spawn()?;
-        Ok(Self { child, stream })
+        let mut running = Self { child, stream };
+        // Thread 0 does not exist: the answer says but that it listens.
+        let hello = Asked {
+            pid: 0,
+            identity: (0, 0),
+            request: Request::IsPrivate { tid: 0, address: 0 },
+        };
+        match running.ask(&hello, START_DEADLINE) {
+            Ok(_) => Ok(running),
+            Err(error) => {
+                let _ = running.kill().wait();
+                Err(io::Error::other(format!("it does not start: {error}")))
+            }
+        }
     }
 
     fn ask(&mut self, asked: &Asked, deadline: Duration) -> Result<Reply, HelperError> {

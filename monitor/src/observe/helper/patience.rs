@@ -9,9 +9,10 @@ use std::{
 
 use crate::model::ProcessId;
 
-/// A process is left alone for so many times the deadline that it cost, and for four times as long the next time.
-const FACTOR: u32 = 50;
-const GROWTH: u32 = 4;
+/// A process is left alone for so many times the deadline that it cost (a machine that is too busy makes anybody late
+/// once), and for ten times as long the next time.
+const FACTOR: u32 = 5;
+const GROWTH: u32 = 10;
 /// Never longer than this.
 const LONGEST: Duration = Duration::from_secs(600);
 /// More are not remembered; those that come back first make room.
@@ -92,7 +93,7 @@ mod tests {
             lengths.push(length.as_secs());
             now += length;
         }
-        assert_eq!(lengths, [10, 40, 160, 600, 600]);
+        assert_eq!(lengths, [1, 10, 100, 600, 600]);
     }
 
     #[test]

@@ -195,7 +195,10 @@ impl Neighbour {
         while begun.elapsed() < time {
             assert!(
                 self.is_seen(daemon),
-                "not any more: {:?}",
+                "not any more: {:?} {:?}",
+                daemon
+                    .process(self.target.pid())
+                    .map(|process| process.value["incomplete"].clone()),
                 daemon.process(self.target.pid())
             );
             stamps.extend(daemon.sample("taskleak_last_sweep_timestamp_seconds"));
