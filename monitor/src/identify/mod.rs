@@ -9,6 +9,7 @@ mod cfi;
 mod debug_files;
 mod demangle;
 mod elf;
+mod entries;
 mod file;
 mod guess;
 mod inspector;
@@ -21,7 +22,7 @@ pub mod sites;
 mod stack_memory;
 mod stacks;
 mod symbols;
-mod text;
+pub mod text;
 mod unwind;
 mod worker;
 
@@ -30,9 +31,9 @@ use std::{io, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use demangle::MAX_NAME;
-pub use inspector::Inspector;
+pub use inspector::{Identity, Inspector};
 pub use maps::MapsError;
-pub use stacks::Identifier;
+pub use stacks::{Identifier, New};
 
 pub use crate::model::Registers;
 

@@ -17,7 +17,7 @@ use monitor_common::{Filter, record_flags, selected};
 use self::{holding::Holding, state_file::Loaded};
 use crate::{
     detect::{Detector, Limits, Settings},
-    identify::Identifier,
+    identify::{Identifier, New},
     model::{Health, MapHealth, Observation, ProbeHealth, ProcessId, ProgramHealth, Snapshot, SpawnReport},
     observe::{
         bpf::{ExecEvents, LoadError, LoadOptions, Probes, TaskRecord, enable_run_stats},
@@ -146,26 +146,30 @@ impl Monitor {
     pub fn pass(&mut self) -> io::Result<Snapshot> {
         let begun = Instant::now();
         let first_sweep = *self.first_sweep.get_or_insert(begun);
-        let (mut observations, before) = self.observe()?;
+        let (mut observations, mut records) = self.observe()?;
         let threshold = self.options.threshold;
-        let new_stacks = match &mut self.identifier {
-            Some(identifier) => identifier.attach(&mut observations, threshold, self.options.patience),
-            None => Vec::new(),
+        let new = match &mut self.identifier {
+            Some(identifier) => {
+                identifier.attach(&mut observations, &records, threshold, self.options.patience)
+            }
+            None => New::default(),
         };
         let any_edges = self
             .holding
-            .look(&observations, &before, threshold, &mut self.helper);
+            .look(&observations, &records, threshold, &mut self.helper);
         // What was read while its thread ran is wrong: only the same wait, seen again, confirms it.
-        if any_edges || !new_stacks.is_empty() {
+        if any_edges || !new.is_empty() {
             let (later, after) = self.observe()?;
             observations = later;
             if let Some(identifier) = &mut self.identifier {
-                identifier.confirm(&mut observations, &new_stacks, threshold);
+                identifier.confirm(&mut observations, &after, &new, threshold);
             }
-            self.holding.confirm(&mut observations, &before, &after);
+            self.holding.confirm(&mut observations, &records, &after);
+            records = after;
         }
         self.holding.mark(&mut observations);
         self.tend_spawn_probes(&mut observations);
+        self.tell_entries(&mut observations, &records);
         self.probes.flush_log();
         let alive: HashSet<ProcessId> = observations.iter().map(|o| o.process.id).collect();
         self.detector.retain(&alive);
@@ -229,6 +233,18 @@ impl Monitor {
                 task.spawn_site = origin.and_then(|origin| origin.spawn_site.clone());
             }
         }
+    }
+
+    /// Says of tasks what they run.
+    fn tell_entries(&mut self, observations: &mut [Observation], records: &Records) {
+        let Some(identifier) = &mut self.identifier else {
+            return;
+        };
+        let spawning = self.spawning.as_ref();
+        identifier.tell_entries(observations, records, |(process, tid, start_boottime)| {
+            let origin = spawning?.origin(process, tid, start_boottime)?;
+            origin.entry.clone()
+        });
     }
 
     fn drain_spawns(&mut self) {
