@@ -100,11 +100,11 @@ pub fn find_in_path(program: &str) -> Option<PathBuf> {
         })
 }
 
-/// PATH with a folder in front of it.
-pub fn path_with(dir: &Path) -> Result<OsString> {
+/// PATH with these folders in front.
+pub fn path_with(first: &[PathBuf]) -> Result<OsString> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let dirs = std::iter::once(dir.to_path_buf()).chain(env::split_paths(&path));
-    env::join_paths(dirs).with_context(|| format!("{} cannot be put into PATH", dir.display()))
+    let dirs = first.iter().cloned().chain(env::split_paths(&path));
+    env::join_paths(dirs).with_context(|| format!("{first:?} cannot be put into PATH"))
 }
 
 /// Whether we may install packages and mount.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::slice;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -45,7 +46,7 @@ pub fn ensure() -> Result<Option<Duration>> {
         .args(["--no-default-features", "--features", &format!("llvm-{LLVM}")])
         .arg("--root")
         .arg(&tools)
-        .env("PATH", workspace::path_with(&llvm)?)
+        .env("PATH", workspace::path_with(slice::from_ref(&llvm))?)
         .env("CARGO_TARGET_DIR", &build)
         // The flags of whoever works on taskleak are not meant for its tools.
         .env_remove("RUSTFLAGS")

@@ -15,7 +15,7 @@ use anyhow::Result;
 
 pub use advice::Needed;
 pub use debian::extract;
-pub use testing::{PROMETHEUS, ensure_gcc};
+pub use testing::{ensure_gcc, unpacked_programs};
 
 /// What came of one step.
 pub enum Outcome {

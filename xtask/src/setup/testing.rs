@@ -1,6 +1,6 @@
-//! What the tests need beside what taskleak needs: compilers and runtimes for their programs, and Prometheus.
+//! What the tests need beside what taskleak needs: compilers and runtimes for their programs, Prometheus and Alertmanager.
 
-use std::path::PathBuf;
+use std::{iter, path::PathBuf};
 
 use anyhow::Result;
 
@@ -29,14 +29,45 @@ const PACKAGES: [Alternatives; 10] = [
     &["procps"],
 ];
 
-/// Debian 12's Prometheus asks for nothing but a libc that every supported release has.
-const PROMETHEUS_SUITE: &str = "bookworm";
-/// Its programs, below [`workspace::tools`].
-pub const PROMETHEUS: &str = "prometheus/usr/bin";
+/// A package of programs that need nothing but a libc. Unpacked for this workspace alone: installed, it would bring a
+/// service that starts, now or at the next boot.
+struct Unpacked {
+    package: &'static str,
+    /// Below [`workspace::tools`].
+    folder: &'static str,
+    programs: &'static [&'static str],
+}
+
+const UNPACKED: [Unpacked; 2] = [
+    Unpacked {
+        package: "prometheus",
+        folder: "prometheus",
+        programs: &["prometheus", "promtool"],
+    },
+    Unpacked {
+        package: "prometheus-alertmanager",
+        folder: "alertmanager",
+        programs: &["prometheus-alertmanager"],
+    },
+];
+/// Debian 12's ask for no newer libc than every supported release has.
+const SUITE: &str = "bookworm";
 
 /// Brings what is missing. Where that is not possible the tests that need it say so themselves.
-pub fn ensure() -> Result<[Outcome; 2]> {
-    Ok([packages(&PACKAGES)?, prometheus()])
+pub fn ensure() -> Result<Vec<Outcome>> {
+    let packages = packages(&PACKAGES)?;
+    Ok(iter::once(packages)
+        .chain(UNPACKED.iter().map(unpacked))
+        .collect())
+}
+
+/// Folders of the programs that were unpacked here, for PATH.
+pub fn unpacked_programs() -> Vec<PathBuf> {
+    UNPACKED
+        .iter()
+        .map(Unpacked::programs_folder)
+        .filter(|folder| folder.is_dir())
+        .collect()
 }
 
 /// Brings a C compiler where there is none.
@@ -105,24 +136,35 @@ fn without(sets: &[Alternatives], fits: impl Fn(&str) -> bool) -> Vec<Alternativ
         .collect()
 }
 
-/// Prometheus and promtool, unpacked for this workspace alone: installed, the package would bring a service
-/// that starts, now or at the next boot.
-fn prometheus() -> Outcome {
-    let is_there = |dir: &PathBuf| ["prometheus", "promtool"].iter().all(|it| dir.join(it).is_file());
-    let installed = find_in_path("prometheus").and_then(|file| Some(file.parent()?.to_path_buf()));
-    let ours = workspace::tools().join(PROMETHEUS);
-    if let Some(dir) = installed.filter(is_there).or(Some(ours.clone()).filter(is_there)) {
-        return Outcome::InPlace(format!("prometheus and promtool in {}", dir.display()));
+impl Unpacked {
+    fn programs_folder(&self) -> PathBuf {
+        workspace::tools().join(self.folder).join("usr/bin")
     }
-    let folder = workspace::tools().join("prometheus");
-    match debian::extract(PROMETHEUS_SUITE, &["prometheus"], &folder) {
+
+    /// Where all of its programs are, if that is anywhere.
+    fn found(&self) -> Option<PathBuf> {
+        let installed = find_in_path(self.programs[0]).and_then(|file| Some(file.parent()?.to_path_buf()));
+        installed
+            .into_iter()
+            .chain([self.programs_folder()])
+            .find(|folder| self.programs.iter().all(|program| folder.join(program).is_file()))
+    }
+}
+
+fn unpacked(wanted: &Unpacked) -> Outcome {
+    let programs = wanted.programs.join(" and ");
+    if let Some(folder) = wanted.found() {
+        return Outcome::InPlace(format!("{programs} in {}", folder.display()));
+    }
+    match debian::extract(SUITE, &[wanted.package], &workspace::tools().join(wanted.folder)) {
         Ok(took) => Outcome::Did(format!(
-            "unpacked prometheus into {} in {} s",
-            ours.display(),
+            "unpacked {} into {} in {} s",
+            wanted.package,
+            wanted.programs_folder().display(),
             took.as_secs()
         )),
         Err(error) => Outcome::Warning(format!(
-            "no prometheus: the tests that need it report SKIPPED. {error:#}"
+            "no {programs}: the tests that need it report SKIPPED. {error:#}"
         )),
     }
 }

@@ -110,10 +110,7 @@ fn cargo_test(options: &Options) -> Result<Command> {
         test.arg("--include-ignored");
     }
     test.args(libtest_args);
-    let prometheus = workspace::tools().join(setup::PROMETHEUS);
-    if prometheus.is_dir() {
-        test.env("PATH", workspace::path_with(&prometheus)?);
-    }
+    test.env("PATH", workspace::path_with(&setup::unpacked_programs())?);
     Ok(test)
 }
 
