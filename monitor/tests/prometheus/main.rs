@@ -1,0 +1,10 @@
+//! The Prometheus side: rules and alerts as they are in `dashboards/`, by promtool and by real servers, and how many
+//! series there can be.
+
+mod cardinality;
+mod end_to_end;
+mod names;
+mod promql;
+mod promtool;
+mod rules;
+mod servers;
