@@ -38,7 +38,9 @@ pub fn query_range(
     // On the grid of steps, as Prometheus' own pages ask: the same question has the same answer.
     let end = (end / step).floor() * step;
     let begin = end - range.since.as_secs_f64();
-    let parts = ((end - begin) / step / MOST_SAMPLES).ceil().max(1.0) as usize;
+    // Both ends are samples: there is one more than steps (of which rounding must not take the last).
+    let steps = ((end - begin) / step + 1e-6).floor();
+    let parts = (steps / MOST_SAMPLES).floor() as usize + 1;
     let mut all: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
     for part in 0..parts {
         progress(part + 1, parts);
