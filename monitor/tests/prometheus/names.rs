@@ -7,6 +7,7 @@ use taskleak::export::metrics::METRICS;
 use crate::{
     promql::{Used, used},
     rules::{self, Rule},
+    servers::taskleak,
 };
 
 /// Prometheus puts these on every series.
@@ -202,4 +203,51 @@ fn every_rule_is_tested_firing_and_silent() {
             "no test of {name}"
         );
     }
+}
+
+/// At three in the morning nobody wants to learn that a flag is called otherwise.
+#[test]
+fn what_the_runbook_says_to_type_exists() {
+    let runbook = fs::read_to_string(rules::repository().join("docs/RUNBOOK.md")).unwrap();
+    let recorded = recorded();
+    let queries: Vec<&str> = runbook.split("```promql\n").skip(1).collect();
+    for query in &queries {
+        let query = query.split("```").next().unwrap();
+        let found = complaints(query, &recorded);
+        assert!(found.is_empty(), "{query}: {found:?}");
+    }
+    let code = runbook
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .chain(runbook.lines().map(str::trim_start));
+    let commands: BTreeSet<&str> = code
+        .filter(|text| text.starts_with("taskleak ") && is_command(text))
+        .collect();
+    for command in &commands {
+        let mut words = command.split_whitespace().skip(1);
+        let subcommand = words.next().unwrap();
+        let help = taskleak(&[subcommand, "--help"]);
+        assert!(help.status.success(), "{command}");
+        let help = String::from_utf8(help.stdout).unwrap();
+        for flag in words.filter(|word| word.starts_with("--")) {
+            assert!(
+                help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")),
+                "{command}: {flag}"
+            );
+        }
+    }
+    assert!(
+        queries.len() >= 4 && commands.len() >= 3,
+        "{queries:?} {commands:?}"
+    );
+}
+
+/// Not a sentence that begins with the name.
+fn is_command(text: &str) -> bool {
+    let subcommand = text.split_whitespace().nth(1).unwrap_or_default();
+    [
+        "run", "snapshot", "judge", "doctor", "check", "stacks", "top", "prove",
+    ]
+    .contains(&subcommand)
 }
