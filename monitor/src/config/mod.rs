@@ -52,6 +52,7 @@ pub struct RunConfig {
     pub monitor: pipeline::Options,
     pub state_file: Option<PathBuf>,
     pub listen: SocketAddr,
+    pub socket: Option<PathBuf>,
     pub allowed_hosts: Vec<String>,
     pub interval: Duration,
     pub detail: Detail,
@@ -134,6 +135,7 @@ impl RunOptions {
             },
             state_file: self.state_file.clone(),
             listen: self.listen.map_or_else(default_listen, Ok)?,
+            socket: self.socket.clone(),
             allowed_hosts: self.allow_host.clone(),
             interval,
             detail: if self.expose_stacks == Some(true) {

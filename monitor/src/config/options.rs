@@ -124,6 +124,9 @@ pub struct RunOptions {
     #[arg(long, env = "TASKLEAK_EXPOSE_STACKS", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub expose_stacks: Option<bool>,
+    /// Serve the same on this Unix socket, which only its owner may open; stacks and files are shown there always
+    #[arg(long, env = "TASKLEAK_SOCKET", value_name = "PATH")]
+    pub socket: Option<PathBuf>,
     /// Time between sweeps; each is moved by up to a tenth of it at random [default: 10s]
     #[arg(long, env = "TASKLEAK_INTERVAL", value_name = "DURATION")]
     pub interval: Option<Span>,
