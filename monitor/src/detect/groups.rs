@@ -427,6 +427,7 @@ mod tests {
             exe: String::new(),
             workload: String::new(),
             container_id: None,
+            pod: None,
         })
     }
 

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::evidence;
 use crate::model::{
-    Basis, Frame, Group, Growth, Kind, LiveTasks, ProcessReport, Site, Snapshot, Usual, Verdict, WaitClass,
+    Basis, Frame, Group, Growth, Kind, LiveTasks, Pod, ProcessReport, Site, Snapshot, Usual, Verdict,
+    WaitClass,
 };
 
 #[derive(Serialize)]
@@ -24,6 +25,7 @@ struct ProcessJson<'a> {
     exe: &'a str,
     runtimes: [&'a str; 0],
     container_id: Option<&'a str>,
+    pod: Option<&'a Pod>,
     complete: bool,
     incomplete: Vec<&'static str>,
     tasks: BTreeMap<Kind, usize>,
@@ -143,6 +145,7 @@ fn process(report: &ProcessReport, detail: Detail) -> ProcessJson<'_> {
         exe: &report.process.exe,
         runtimes: [],
         container_id: report.process.container_id.as_deref(),
+        pod: report.process.pod.as_ref(),
         complete: report.incomplete.is_empty(),
         incomplete: report.incomplete.iter().map(|cause| cause.label()).collect(),
         tasks: report.tasks.iter().copied().collect(),
