@@ -42,6 +42,7 @@ fn process(pid: u32) -> Arc<Process> {
         exe: "/app/api".to_owned(),
         workload: "api.service".to_owned(),
         container_id: None,
+        pod: Default::default(),
     })
 }
 
