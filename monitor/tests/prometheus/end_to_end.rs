@@ -153,6 +153,10 @@ fn a_leak_fires_at_alertmanager_and_pools_beside_it_do_not() {
     until(
         "leaking, and the pools stable",
         || {
+            for target in [&demo, &healthy] {
+                let lives = target.threads().is_ok_and(|threads| threads.len() > 1);
+                assert!(lives, "somebody has ended {}", target.pid());
+            }
             let leaks = verdicts("block_site=\"wait_for_reply\"") == ["leaking".to_owned()].into();
             let is_stable = |selector| verdicts(selector) == ["stable".to_owned()].into();
             (leaks && is_stable("block_site=\"next_job\"") && is_stable(&of_healthy)).then_some(())
