@@ -291,9 +291,12 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whether tasks may be missing: that one is not there does not mean that it has ended.
-    pub const fn hides_tasks(self) -> bool {
-        matches!(self, Self::New)
+    /// Whether tasks of a kind may be missing: that one is not there does not mean that it has ended.
+    pub const fn hides(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Thread => matches!(self, Self::New),
+            Kind::Goroutine => matches!(self, Self::New),
+        }
     }
 
     /// As in labels and JSON.
