@@ -408,6 +408,8 @@ pub struct Group {
     pub ids_truncated: bool,
     pub verdict: Verdict,
     pub basis: Basis,
+    /// What its count was, at even distances in time, oldest first; empty without a history.
+    pub recent: Vec<f32>,
     /// How it has grown or shrunk, when there was enough to see.
     pub growth: Option<Growth>,
     /// Waits past the threshold that have ended since the group is known.

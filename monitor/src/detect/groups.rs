@@ -249,6 +249,7 @@ impl Detector {
             if group.verdict != Verdict::Proven {
                 group.verdict = judgement.verdict;
             }
+            group.recent = judgement.recent;
             group.growth = judgement.growth;
             group.returned = judgement.returned;
             group.usual = judgement.usual;
@@ -381,6 +382,7 @@ fn empty_group(key: GroupKey) -> Group {
         ids_truncated: false,
         verdict: Verdict::Unknown,
         basis: Basis::Blocked,
+        recent: Vec::new(),
         growth: None,
         returned: 0,
         usual: None,

@@ -39,6 +39,8 @@ pub enum Subject {
 pub struct Judgement {
     pub verdict: Verdict,
     pub growth: Option<Growth>,
+    /// Counts of the short window, oldest first.
+    pub recent: Vec<f32>,
     pub returned: u64,
     pub usual: Option<Usual>,
     /// Members that came while we watched, and stay.
@@ -249,6 +251,7 @@ impl Book {
         Judgement {
             verdict: finding.verdict,
             growth: finding.growth,
+            recent: case.history.recent().to_vec(),
             returned: case.returned,
             usual,
             staying: case.staying,
@@ -262,6 +265,7 @@ impl Judgement {
         Self {
             verdict: Verdict::Unknown,
             growth: None,
+            recent: Vec::new(),
             returned: 0,
             usual: None,
             staying: 0,
