@@ -16,6 +16,7 @@ mod life;
 mod many;
 mod monitoring;
 mod namespaces;
+mod requests;
 mod selection;
 mod signals;
 mod sites;
