@@ -275,6 +275,25 @@ fn is_known_host(headers: &HeaderMap, allowed: &HashSet<String>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Health;
+
+    #[test]
+    fn who_asks_second_gets_what_was_made_for_the_first() {
+        let published = Published::new(Snapshot {
+            taken_at: std::time::UNIX_EPOCH,
+            observed: Duration::ZERO,
+            processes: Vec::new(),
+            health: Health::default(),
+        });
+        let place = |rendered: Result<Bytes, String>| rendered.unwrap().as_ptr();
+        assert_eq!(place(published.metrics()), place(published.metrics()));
+        for render in [Published::json, Published::page] {
+            let of = |detail| place(render(&published, detail));
+            assert_eq!(of(Detail::Names), of(Detail::Names));
+            assert_eq!(of(Detail::Stacks), of(Detail::Stacks));
+            assert_ne!(of(Detail::Names), of(Detail::Stacks));
+        }
+    }
 
     #[test]
     fn only_addresses_localhost_and_allowed_names_pass() {

@@ -53,7 +53,7 @@ fn until_closed(mut stream: TcpStream) -> Duration {
     begun.elapsed()
 }
 
-/// Size of memory that is its own, and open files.
+/// Bytes of memory that are its own.
 fn resident(pid: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
@@ -191,9 +191,9 @@ fn more_connections_than_there_is_room_for_wait_and_are_served() {
     drop(silent);
 }
 
-/// Two hundred who ask at once and take their time to read share one answer.
+/// Two hundred who ask at once and take their time to read.
 #[test]
-fn two_hundred_scrapes_at_once_share_an_answer() {
+fn two_hundred_scrapes_at_once_get_the_same_answer() {
     const CROWD: usize = 200;
     const THREADS: u64 = 10_000;
     let scenario = format!("mutex={THREADS}");

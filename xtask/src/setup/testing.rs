@@ -11,7 +11,7 @@ use crate::workspace::{self, find_in_path};
 type Alternatives = &'static [&'static str];
 
 const COMPILER: [Alternatives; 2] = [&["gcc"], &["libc6-dev"]];
-const PACKAGES: [Alternatives; 10] = [
+const PACKAGES: [Alternatives; 15] = [
     &["gcc"],
     &["g++"],
     &["gcc-multilib"],
@@ -27,6 +27,13 @@ const PACKAGES: [Alternatives; 10] = [
     &["python3"],
     &["util-linux"],
     &["procps"],
+    // What holds the unit to its promises.
+    &["systemd"],
+    &["strace"],
+    // The page as people see it, and the image.
+    &["chromium"],
+    &["chromium-driver"],
+    &["buildah"],
 ];
 
 /// A package of programs that need nothing but a libc. Unpacked for this workspace alone: installed, it would bring a
