@@ -10,6 +10,7 @@ mod linker;
 mod testing;
 mod toolchain;
 mod tracefs;
+mod validator;
 
 use anyhow::Result;
 
