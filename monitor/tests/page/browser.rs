@@ -169,6 +169,18 @@ impl Browser {
         self.get(&format!("element/{}/displayed", element.0)).unwrap() == true
     }
 
+    /// The same two by a script in one go: a refresh may put other elements in at any time.
+    pub fn shows(&self, selector: &str) -> bool {
+        self.run(&format!(
+            "return document.querySelector('{selector}').checkVisibility()"
+        )) == true
+    }
+
+    pub fn reads(&self, selector: &str) -> String {
+        let text = self.run(&format!("return document.querySelector('{selector}').innerText"));
+        text.as_str().unwrap().to_owned()
+    }
+
     pub fn fill(&self, element: &Element, text: &str) {
         self.ask(&format!("element/{}/value", element.0), &json!({"text": text}));
     }

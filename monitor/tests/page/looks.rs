@@ -14,9 +14,12 @@ const MANY_TABS: usize = 60;
 
 /// Rows that can be seen.
 fn shown(browser: &Browser) -> Vec<String> {
-    let rows = browser.all("tbody tr").into_iter();
-    rows.filter(|row| browser.is_shown(row))
-        .map(|row| browser.text(&row))
+    let script = "return [...document.querySelectorAll('tbody tr')].filter(it => it.checkVisibility()).map(it => it.innerText)";
+    let rows = browser.run(script);
+    rows.as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row.as_str().unwrap().to_owned())
         .collect()
 }
 
@@ -54,11 +57,11 @@ fn a_click_unfolds_a_group_and_a_refresh_leaves_it_unfolded() {
     browser.open(&monitor.url);
     let leak = summary(&browser);
     assert_eq!(browser.text(&leak), "wait_for_reply");
-    let stack = browser.one(&format!("{LEAK} pre"));
-    assert!(!is_open(&browser) && !browser.is_shown(&stack));
+    let stack = format!("{LEAK} pre");
+    assert!(!is_open(&browser) && !browser.shows(&stack));
     browser.click(&leak);
-    assert!(is_open(&browser) && browser.is_shown(&stack));
-    let frames = browser.text(&stack);
+    assert!(is_open(&browser) && browser.shows(&stack));
+    let frames = browser.reads(&stack);
     assert!(
         frames.contains("wait_for_reply at ") && frames.contains("demo.c:"),
         "{frames}"
@@ -70,7 +73,7 @@ fn a_click_unfolds_a_group_and_a_refresh_leaves_it_unfolded() {
     let before = count(&browser);
     browser.until("a higher number", || (count(&browser) > before).then_some(()));
     assert_eq!(browser.run("return window.mark"), 1);
-    assert!(is_open(&browser) && browser.is_shown(&browser.one(&format!("{LEAK} pre"))));
+    assert!(is_open(&browser) && browser.shows(&stack));
 
     let picture = browser.screenshot();
     // The beginning of every PNG.
