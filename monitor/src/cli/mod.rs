@@ -2,6 +2,7 @@
 
 mod doctor;
 mod failure;
+mod health;
 mod judge;
 mod permissions;
 mod run;
@@ -45,6 +46,7 @@ enum Command {
     Snapshot(snapshot::SnapshotCommand),
     Judge(judge::JudgeCommand),
     Doctor(doctor::DoctorCommand),
+    Health(health::HealthCommand),
 }
 
 /// Runs what the command line says.
@@ -56,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Snapshot(command) => command.execute(),
         Command::Judge(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
+        Command::Health(command) => command.execute(),
     };
     match done {
         Ok(code) => code,
