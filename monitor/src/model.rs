@@ -263,6 +263,14 @@ pub enum Cause {
     StackPending,
     /// Found in this very pass: its threads are read from the next one on.
     New,
+    /// It was made by a version of Go whose structures are not known.
+    GoLayout,
+    /// Not all of its goroutines could be read.
+    GoroutinesUnreadable,
+    /// Reading its goroutines did not end in time: the process is left alone for a while.
+    GoroutinesUnresponsive,
+    /// Its goroutines are still being read: the next pass has them.
+    GoroutinesPending,
 }
 
 impl Cause {
@@ -281,6 +289,10 @@ impl Cause {
             Self::Holders => "holders_unreadable",
             Self::StackPending => "stack_pending",
             Self::New => "not_read_yet",
+            Self::GoLayout => "go_layout_unknown",
+            Self::GoroutinesUnreadable => "goroutines_unreadable",
+            Self::GoroutinesUnresponsive => "goroutines_unresponsive",
+            Self::GoroutinesPending => "goroutines_pending",
         }
     }
 }

@@ -30,6 +30,9 @@ use std::{io, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use demangle::MAX_NAME;
+pub(crate) use file::open_regular;
+pub(crate) use lru::Lru;
+pub(crate) use text::clean;
 pub use inspector::Inspector;
 pub use maps::MapsError;
 pub use stacks::Identifier;

@@ -15,12 +15,18 @@ use monitor_common::SpawnCall;
 use super::{
     ARGUMENT, Birth, HelperOptions, MAX_READ, NamedBirth, Reply, Request, SpawnPoint, receive, send,
 };
-use crate::{identify::Stack, model::Registers, observe::bpf::SpawnEvent};
+use crate::{
+    identify::Stack,
+    model::Registers,
+    observe::{bpf::SpawnEvent, go},
+};
 
 /// A read of memory is a few microseconds.
 const READ_DEADLINE: Duration = Duration::from_millis(200);
 /// A stack may be the first one of a program with much debug information.
 const STACK_DEADLINE: Duration = Duration::from_secs(5);
+/// A question may be the first one about a large program.
+const GO_DEADLINE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum HelperError {
@@ -124,6 +130,22 @@ impl Helper {
             Reply::Birth(origin) => origin.map_err(HelperError::Refused),
             _ => Err(another_answer()),
         }
+    }
+
+    /// Something about a Go program.
+    ///
+    /// # Errors
+    /// When the helper had to be given up.
+    pub fn go(&mut self, question: &go::Question) -> Result<go::Answer, HelperError> {
+        match self.ask(&Request::Go(question.clone()), GO_DEADLINE)? {
+            Reply::Go(answer) => Ok(answer),
+            _ => Err(another_answer()),
+        }
+    }
+
+    /// Ends the helper process until something is asked again.
+    pub fn stop(&mut self) {
+        self.running = None;
     }
 
     /// Pid of the helper while one runs.

@@ -18,7 +18,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use client::{Helper, HelperError};
 pub use server::serve;
 
-use crate::{identify::Stack, model::Registers, observe::thread::spawns::Origin};
+use crate::{
+    identify::Stack,
+    model::Registers,
+    observe::{go, thread::spawns::Origin},
+};
 
 /// First argument that makes this binary a helper; the options follow.
 pub const ARGUMENT: &str = "--helper";
@@ -49,6 +53,8 @@ enum Request {
     SpawnPoints { pid: u32, tid: u32 },
     /// Who made a thread, and what it runs.
     Birth(Birth),
+    /// Something about a Go program.
+    Go(go::Question),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,6 +63,7 @@ enum Reply {
     Stack(Result<Stack, String>),
     SpawnPoints(Result<Vec<SpawnPoint>, String>),
     Birth(Result<NamedBirth, String>),
+    Go(go::Answer),
 }
 
 /// A place for the spawn probe.

@@ -9,7 +9,7 @@ use std::{
 use super::{MAX_READ, Reply, Request, receive, send};
 use crate::{
     identify::{Inspector, Options},
-    observe::memory::read_present,
+    observe::{go, memory::read_present},
 };
 
 /// Bytes of address space that the helper may use: what a hostile file makes it ask for beyond is refused.
@@ -33,16 +33,17 @@ pub fn serve(debug_dirs: impl Iterator<Item = PathBuf>) -> io::Result<()> {
         debug_dirs: debug_dirs.collect(),
         ..Options::default()
     });
+    let mut go = go::Inspector::default();
     loop {
         let request = match receive(&mut stream) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             request => request?,
         };
-        send(&mut stream, &answer(&mut inspector, &request))?;
+        send(&mut stream, &answer(&mut inspector, &mut go, &request))?;
     }
 }
 
-fn answer(inspector: &mut Inspector, request: &Request) -> Reply {
+fn answer(inspector: &mut Inspector, go: &mut go::Inspector, request: &Request) -> Reply {
     match request {
         Request::Read { tid, address, length } => {
             Reply::Bytes(read_present(*tid, *address, (*length as usize).min(MAX_READ)))
@@ -56,6 +57,7 @@ fn answer(inspector: &mut Inspector, request: &Request) -> Reply {
                 .spawn_points(*pid, *tid)
                 .map_err(|error| error.to_string()),
         ),
+        Request::Go(question) => Reply::Go(go.answer(question)),
         Request::Birth(birth) => Reply::Birth(inspector.birth(birth).map_err(|error| error.to_string())),
     }
 }
