@@ -12,10 +12,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What tells one process from every other one, also from a later one with the same pid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessId {
     /// In the monitor's PID namespace.
     pub pid: u32,
@@ -40,7 +40,7 @@ pub struct Process {
 }
 
 /// What kind of thing runs the code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     Thread,
@@ -60,7 +60,7 @@ impl Kind {
 }
 
 /// Whether a task waits for the world or for its own program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WaitClass {
     External,
@@ -134,6 +134,18 @@ impl Ord for Reason {
     }
 }
 
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Reason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::from)
+    }
+}
+
 impl From<&'static str> for Reason {
     fn from(text: &'static str) -> Self {
         Self::Static(text)
@@ -183,6 +195,9 @@ pub struct Task {
     pub kind: Kind,
     /// tid, goid or tokio task id.
     pub id: u64,
+    /// Tells it from an earlier task with the same id: a thread's start (CLOCK_BOOTTIME ns), 0 where ids are never used
+    /// again.
+    pub start: u64,
     /// `None` when it runs, could run, or its wait ends by itself.
     pub wait: Option<Wait>,
     /// A thread's own name, where it is not its process's.
@@ -274,6 +289,11 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Whether tasks may be missing: that one is not there does not mean that it has ended.
+    pub const fn hides_tasks(self) -> bool {
+        matches!(self, Self::New)
+    }
+
     /// As in labels and JSON.
     pub const fn label(self) -> &'static str {
         match self {
@@ -310,7 +330,7 @@ pub struct Observation {
 }
 
 /// What a group's members have in common.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct GroupKey {
     pub kind: Kind,
     pub reason: Reason,
@@ -326,15 +346,52 @@ pub struct GroupKey {
 pub enum Verdict {
     /// Not enough history, or the observation is incomplete.
     Unknown,
+    /// Blocked, perhaps for good, but no more than before: an idle pool.
+    Stable,
+    /// More and more.
+    Growing,
+    /// More and more, and of those that came none goes.
+    Leaking,
     /// Members of it are in a cycle of lock holders: they cannot come back.
     Proven,
+}
+
+impl Verdict {
+    /// As in labels and JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Stable => "stable",
+            Self::Growing => "growing",
+            Self::Leaking => "leaking",
+            Self::Proven => "proven",
+        }
+    }
+
+    /// Whether somebody should look.
+    pub const fn is_alarm(self) -> bool {
+        matches!(self, Self::Growing | Self::Leaking | Self::Proven)
+    }
 }
 
 /// Which count a verdict was made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Basis {
+    /// Tasks blocked past the threshold.
     Blocked,
+    /// Live tasks by entry, for what is never long in one wait but never ends.
+    Live,
+}
+
+impl Basis {
+    /// As in labels and JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Live => "live",
+        }
+    }
 }
 
 /// Blocked tasks of one process that wait for the same thing at the same place.
@@ -350,6 +407,12 @@ pub struct Group {
     pub ids_truncated: bool,
     pub verdict: Verdict,
     pub basis: Basis,
+    /// How it has grown or shrunk, when there was enough to see.
+    pub growth: Option<Growth>,
+    /// Waits past the threshold that have ended since the group is known.
+    pub returned: u64,
+    /// How long its waits usually last, when enough of them have ended.
+    pub usual: Option<Usual>,
     /// Whether it has series of its own, or is summed under `other`.
     pub named: bool,
     /// The stack of one of its members.
@@ -360,14 +423,48 @@ pub struct Group {
     pub waits_for: Vec<u64>,
 }
 
+/// How a count has changed over a window of time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Growth {
+    pub from: f64,
+    pub to: f64,
+    pub over_seconds: f64,
+    /// How likely such a rise is without a trend (Mann–Kendall, one-sided, corrected for autocorrelation).
+    pub p: f64,
+    /// Theil–Sen.
+    pub per_hour: f64,
+}
+
+/// What is usual of a group's waits: of those that reach the threshold and end, this share ends within so long.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Usual {
+    pub share: f64,
+    pub within_seconds: f64,
+    /// Members whose waits have lasted longer.
+    pub beyond: usize,
+    /// Of the waits that reach the threshold, the share that is still there after `within_seconds` (Kaplan–Meier).
+    pub survive: f64,
+}
+
+/// The live tasks of a process that run the same.
+#[derive(Clone, Debug)]
+pub struct LiveTasks {
+    pub kind: Kind,
+    pub entry: Option<Arc<Site>>,
+    pub count: usize,
+    /// On those that are never blocked for long.
+    pub verdict: Verdict,
+    pub growth: Option<Growth>,
+}
+
 /// A process with its groups.
 #[derive(Clone, Debug)]
 pub struct ProcessReport {
     pub process: Arc<Process>,
     pub threshold: Duration,
     pub tasks: Vec<(Kind, usize)>,
-    /// Live tasks by entry.
-    pub live: Vec<(Kind, Option<Arc<Site>>, usize)>,
+    /// By what they run.
+    pub live: Vec<LiveTasks>,
     /// Most members first; drained ones last.
     pub groups: Vec<Group>,
     pub incomplete: BTreeSet<Cause>,

@@ -10,7 +10,9 @@ mod values;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::{export::json::Detail, observe::helper::HelperOptions, pipeline, target::Selector};
+use crate::{
+    detect::Settings, export::json::Detail, observe::helper::HelperOptions, pipeline, target::Selector,
+};
 
 pub use file::merge_file;
 pub use options::{RunOptions, Watch};
@@ -91,6 +93,7 @@ impl Watch {
             max_threads: within("max-threads", self.max_threads, 65_536, 1, 4_194_304)?,
             max_groups: within("max-groups", self.max_groups, 50, 1, 10_000)? as usize,
             max_ids: within("max-ids", self.max_ids, 100, 0, 1_000_000)? as usize,
+            judging: Settings::DEFAULT,
             bpf_log: self.bpf_log.unwrap_or(Level::Off).into(),
             bpf_stats,
             stacks: (self.no_stacks != Some(true)).then(|| HelperOptions {
@@ -118,12 +121,16 @@ impl RunOptions {
                 .parse()
                 .map_err(|_| contradiction("bad default address"))
         };
+        let monitor = watch.check(
+            Duration::from_secs(60),
+            RUN_PATIENCE,
+            self.bpf_stats == Some(true),
+        )?;
         Ok(RunConfig {
-            monitor: watch.check(
-                Duration::from_secs(60),
-                RUN_PATIENCE,
-                self.bpf_stats == Some(true),
-            )?,
+            monitor: pipeline::Options {
+                judging: self.judging(interval)?,
+                ..monitor
+            },
             listen: self.listen.map_or_else(default_listen, Ok)?,
             allowed_hosts: self.allow_host.clone(),
             interval,
@@ -132,6 +139,35 @@ impl RunOptions {
             } else {
                 Detail::Names
             },
+        })
+    }
+}
+
+impl RunOptions {
+    fn judging(&self, interval: Duration) -> Result<Settings, ConfigError> {
+        let default = Settings::DEFAULT;
+        let window = positive("window", self.window, Duration::from_secs_f64(default.window))?;
+        if window < interval * 12 {
+            return Err(contradiction(&format!(
+                "window is {window:?}, but must hold at least 12 intervals of {interval:?}"
+            )));
+        }
+        let default_long = window.max(Duration::from_secs_f64(default.long_window));
+        let long_window = positive("long-window", self.long_window, default_long)?;
+        if long_window < window {
+            return Err(contradiction(&format!(
+                "long-window is {long_window:?}, shorter than the window of {window:?}"
+            )));
+        }
+        let min_growth = match self.min_growth {
+            Some(0) => return Err(contradiction("min-growth must be at least 1")),
+            given => given.map_or(default.min_growth, f64::from),
+        };
+        Ok(Settings {
+            window: window.as_secs_f64(),
+            long_window: long_window.as_secs_f64(),
+            min_growth,
+            ..default
         })
     }
 }

@@ -127,6 +127,26 @@ pub struct RunOptions {
     /// Time between sweeps; each is moved by up to a tenth of it at random [default: 10s]
     #[arg(long, env = "TASKLEAK_INTERVAL", value_name = "DURATION")]
     pub interval: Option<Span>,
+    /// Time in which growth is looked for; it must have gone on for a quarter of it [default: 30m]
+    #[arg(
+        long,
+        env = "TASKLEAK_WINDOW",
+        value_name = "DURATION",
+        help_heading = "How to judge"
+    )]
+    pub window: Option<Span>,
+    /// The same for slow leaks [default: 6h, or the window where that is longer]
+    #[arg(
+        long,
+        env = "TASKLEAK_LONG_WINDOW",
+        value_name = "DURATION",
+        help_heading = "How to judge"
+    )]
+    pub long_window: Option<Span>,
+    /// Tasks by which a group must have grown to be called growing [default: 5]
+    #[arg(long, env = "TASKLEAK_MIN_GROWTH", value_name = "N", help_heading = "How to judge",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub min_growth: Option<u32>,
     /// Export the run time of the eBPF programs; the kernel then measures every eBPF program of the host, which
     /// slows them
     #[arg(long, env = "TASKLEAK_BPF_STATS", num_args = 0..=1, require_equals = true, default_missing_value = "true",

@@ -1,102 +1,283 @@
-//! From tasks to groups.
+//! From tasks to groups, and from groups to verdicts.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
-use super::Names;
-use crate::model::{
-    Basis, Group, GroupKey, Kind, Observation, Process, ProcessReport, Site, Task, Verdict, Wait,
+use super::{
+    Settings,
+    judge::{Judge, Judgement, Lost, Seen, Subject},
+    names::Names,
 };
+use crate::model::{
+    Basis, Group, GroupKey, Kind, LiveTasks, Observation, Process, ProcessId, ProcessReport, Site, Task,
+    Verdict, Wait,
+};
+
+/// What entries beyond the bound are summed under.
+const OTHER: &str = "other";
 
 /// Bounds of a report.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// A task is blocked when its wait is at least this old.
     pub threshold: Duration,
+    /// Groups of a process that have names, and what is run that has.
+    pub max_groups: usize,
     /// Ids that are kept of a group.
     pub max_ids: usize,
 }
 
-/// One process's report from what the runtimes' observers said of it.
-pub fn report(
-    process: &Arc<Process>,
-    observations: &[Observation],
-    names: &mut Names,
+/// What is remembered from pass to pass.
+pub struct Detector {
     limits: Limits,
-) -> ProcessReport {
-    let deadlocks: Vec<Vec<u64>> = observations.iter().flat_map(|o| &o.deadlocks).cloned().collect();
-    let deadlocked: HashSet<u64> = deadlocks.iter().flatten().copied().collect();
-    let mut tasks = BTreeMap::new();
-    let mut live = BTreeMap::new();
-    let mut groups: BTreeMap<GroupKey, Group> = BTreeMap::new();
-    for task in observations.iter().flat_map(|observation| &observation.tasks) {
-        *tasks.entry(task.kind).or_insert(0) += 1;
-        *live.entry((task.kind, entry_of(task))).or_insert(0) += 1;
-        if let Some(wait) = task.wait.as_ref().filter(|wait| wait.age >= limits.threshold) {
-            let key = key_of(task, wait);
-            let group = groups
-                .entry(key)
-                .or_insert_with_key(|key| empty_group(key.clone()));
+    groups: Names<GroupKey>,
+    entries: Names<(Kind, Option<Arc<Site>>)>,
+    judge: Judge,
+}
+
+/// Groups as they are met, and where each task belongs.
+#[derive(Default)]
+struct Grouping {
+    groups: Vec<Group>,
+    index: HashMap<GroupKey, usize>,
+    live: Vec<LiveTasks>,
+    live_index: HashMap<(Kind, Option<Arc<Site>>), usize>,
+    /// Of each task: its group while it is blocked, and what it runs.
+    placed: Vec<(Option<usize>, usize)>,
+}
+
+impl Detector {
+    pub fn new(limits: Limits, settings: Settings) -> Self {
+        Self {
+            limits,
+            groups: Names::new(limits.max_groups),
+            entries: Names::new(limits.max_groups),
+            judge: Judge::new(settings),
+        }
+    }
+
+    /// Forgets processes that are gone.
+    pub fn retain(&mut self, alive: &HashSet<ProcessId>) {
+        self.groups.retain(alive);
+        self.entries.retain(alive);
+        self.judge.retain(alive);
+    }
+
+    /// What could not be kept.
+    pub fn lost(&self) -> Lost {
+        self.judge.lost()
+    }
+
+    /// One process's report from what the runtimes' observers said of it. `now`: seconds on a clock that never stands
+    /// still.
+    pub fn report(
+        &mut self,
+        now: f64,
+        process: &Arc<Process>,
+        observations: &[Observation],
+    ) -> ProcessReport {
+        let deadlocks: Vec<Vec<u64>> = observations.iter().flat_map(|o| &o.deadlocks).cloned().collect();
+        let deadlocked: HashSet<u64> = deadlocks.iter().flatten().copied().collect();
+        let tasks = || observations.iter().flat_map(|observation| &observation.tasks);
+        let mut kinds = BTreeMap::new();
+        let mut grouping = Grouping::default();
+        for task in tasks() {
+            *kinds.entry(task.kind).or_insert(0) += 1;
+            grouping.take(task, self.limits.threshold, &deadlocked);
+        }
+        let incomplete: BTreeSet<_> = observations.iter().flat_map(|o| &o.incomplete).copied().collect();
+        let is_whole = !incomplete.iter().any(|cause| cause.hides_tasks());
+        self.name(process.id, &mut grouping);
+        self.judge(now, process.id, &mut grouping, tasks(), is_whole);
+        let mut groups = grouping.groups;
+        groups.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.key.cmp(&b.key)));
+        for group in &mut groups {
+            group
+                .spawn_sites
+                .sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+            group.ids.sort_unstable();
+            group.ids_truncated = group.ids.len() > self.limits.max_ids;
+            group.ids.truncate(self.limits.max_ids);
+            group.waits_for.sort_unstable();
+            group.waits_for.truncate(self.limits.max_ids);
+        }
+        ProcessReport {
+            process: Arc::clone(process),
+            threshold: self.limits.threshold,
+            tasks: kinds.into_iter().collect(),
+            live: self.live(process.id, grouping.live),
+            groups,
+            incomplete,
+            futex_waits: observations
+                .iter()
+                .find_map(|observation| observation.futex_waits),
+            deadlocks,
+            spawns: None,
+        }
+    }
+
+    /// Gives names, the biggest groups first, and adds the named groups that have drained.
+    fn name(&mut self, process: ProcessId, grouping: &mut Grouping) {
+        let mut order: Vec<usize> = (0..grouping.groups.len()).collect();
+        order.sort_by(|a, b| {
+            let (a, b) = (&grouping.groups[*a], &grouping.groups[*b]);
+            b.count.cmp(&a.count).then_with(|| a.key.cmp(&b.key))
+        });
+        for index in order {
+            let group = &mut grouping.groups[index];
+            group.named = self.groups.take(process, &group.key);
+        }
+        for key in self.groups.of(process) {
+            if !grouping.index.contains_key(key) {
+                grouping.groups.push(Group {
+                    named: true,
+                    ..empty_group(key.clone())
+                });
+            }
+        }
+    }
+
+    /// Judges what has a name.
+    fn judge<'a>(
+        &mut self,
+        now: f64,
+        process: ProcessId,
+        grouping: &mut Grouping,
+        tasks: impl Iterator<Item = &'a Task>,
+        is_whole: bool,
+    ) {
+        let mut subjects = Vec::new();
+        let of_groups: Vec<Option<usize>> = grouping
+            .groups
+            .iter()
+            .map(|group| {
+                group.named.then(|| {
+                    subjects.push((Subject::Group(group.key.clone()), group.count));
+                    subjects.len() - 1
+                })
+            })
+            .collect();
+        let mut live: Vec<usize> = (0..grouping.live.len()).collect();
+        live.sort_by_key(|index| std::cmp::Reverse(grouping.live[*index].count));
+        let mut of_live = vec![None; grouping.live.len()];
+        for index in live {
+            let tasks = &grouping.live[index];
+            if self.entries.take(process, &(tasks.kind, tasks.entry.clone())) {
+                of_live[index] = Some(subjects.len());
+                subjects.push((Subject::Live(tasks.kind, tasks.entry.clone()), tasks.count));
+            }
+        }
+        let seen = tasks.zip(&grouping.placed).map(|(task, (group, entry))| Seen {
+            id: (task.id, task.start),
+            group: group.and_then(|index| of_groups[index]),
+            entry: of_live[*entry],
+            age: task.wait.as_ref().map_or(0.0, |wait| wait.age.as_secs_f64()),
+        });
+        let threshold = self.limits.threshold.as_secs_f64();
+        let judgements = self
+            .judge
+            .pass(now, process, threshold, &subjects, seen, is_whole);
+        let judged = |subject: &Option<usize>| {
+            subject
+                .and_then(|index| judgements.get(index).cloned())
+                .unwrap_or_else(Judgement::unknown)
+        };
+        for (group, subject) in grouping.groups.iter_mut().zip(&of_groups) {
+            let judgement = judged(subject);
+            if group.verdict != Verdict::Proven {
+                group.verdict = judgement.verdict;
+            }
+            group.growth = judgement.growth;
+            group.returned = judgement.returned;
+            group.usual = judgement.usual;
+        }
+        for (tasks, subject) in grouping.live.iter_mut().zip(&of_live) {
+            let judgement = judged(subject);
+            tasks.verdict = judgement.verdict;
+            tasks.growth = judgement.growth;
+        }
+    }
+
+    /// What is run by live tasks, the most first; what has no name is summed.
+    fn live(&self, process: ProcessId, live: Vec<LiveTasks>) -> Vec<LiveTasks> {
+        let named: HashSet<_> = self.entries.of(process).collect();
+        let mut others: BTreeMap<Kind, usize> = BTreeMap::new();
+        let mut shown: Vec<LiveTasks> = Vec::new();
+        for tasks in live {
+            if named.contains(&(tasks.kind, tasks.entry.clone())) {
+                shown.push(tasks);
+            } else {
+                *others.entry(tasks.kind).or_insert(0) += tasks.count;
+            }
+        }
+        shown.extend(others.into_iter().map(|(kind, count)| LiveTasks {
+            count,
+            ..no_live_tasks(kind, Some(Arc::new(site(OTHER.to_owned()))))
+        }));
+        shown.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.entry.cmp(&b.entry)));
+        shown
+    }
+}
+
+impl Grouping {
+    fn take(&mut self, task: &Task, threshold: Duration, deadlocked: &HashSet<u64>) {
+        let entry = entry_of(task);
+        let wait = task.wait.as_ref().filter(|wait| wait.age >= threshold);
+        let group = wait.map(|wait| {
+            let key = key_of(task, wait, entry.clone());
+            let groups = &mut self.groups;
+            let index = *self.index.entry(key).or_insert_with_key(|key| {
+                groups.push(empty_group(key.clone()));
+                groups.len() - 1
+            });
+            let group = &mut self.groups[index];
             add(group, task, wait.age);
             if deadlocked.contains(&task.id) {
                 group.verdict = Verdict::Proven;
             }
-        }
-    }
-    let mut groups: Vec<Group> = groups.into_values().collect();
-    groups.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.key.cmp(&b.key)));
-    for group in &mut groups {
-        group.named = names.take(process.id, &group.key);
-        group
-            .spawn_sites
-            .sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        group.ids.sort_unstable();
-        group.ids_truncated = group.ids.len() > limits.max_ids;
-        group.ids.truncate(limits.max_ids);
-        group.waits_for.sort_unstable();
-        group.waits_for.truncate(limits.max_ids);
-    }
-    let drained: Vec<Group> = names
-        .of(process.id)
-        .filter(|key| !groups.iter().any(|group| group.key == **key))
-        .map(|key| Group {
-            named: true,
-            ..empty_group(key.clone())
-        })
-        .collect();
-    groups.extend(drained);
-    ProcessReport {
-        process: Arc::clone(process),
-        threshold: limits.threshold,
-        tasks: tasks.into_iter().collect(),
-        live: live
-            .into_iter()
-            .map(|((kind, entry), count)| (kind, entry, count))
-            .collect(),
-        groups,
-        incomplete: observations
-            .iter()
-            .flat_map(|o| &o.incomplete)
-            .copied()
-            .collect::<BTreeSet<_>>(),
-        futex_waits: observations
-            .iter()
-            .find_map(|observation| observation.futex_waits),
-        deadlocks,
-        spawns: None,
+            index
+        });
+        let live = &mut self.live;
+        let index = *self
+            .live_index
+            .entry((task.kind, entry))
+            .or_insert_with_key(|(kind, entry)| {
+                live.push(no_live_tasks(*kind, entry.clone()));
+                live.len() - 1
+            });
+        self.live[index].count += 1;
+        self.placed.push((group, index));
     }
 }
 
-fn key_of(task: &Task, wait: &Wait) -> GroupKey {
+fn no_live_tasks(kind: Kind, entry: Option<Arc<Site>>) -> LiveTasks {
+    LiveTasks {
+        kind,
+        entry,
+        count: 0,
+        verdict: Verdict::Unknown,
+        growth: None,
+    }
+}
+
+fn site(function: String) -> Site {
+    Site {
+        function,
+        file: None,
+        line: None,
+    }
+}
+
+fn key_of(task: &Task, wait: &Wait, entry: Option<Arc<Site>>) -> GroupKey {
     GroupKey {
         kind: task.kind,
         reason: wait.reason.clone(),
         class: wait.class,
         block_site: task.stack.as_ref().and_then(|stack| stack.block_site.clone()),
-        entry: entry_of(task),
+        entry,
         // A thread's is known only if its birth was seen: that would split a group by when we came.
         spawn_site: task.spawn_site.clone().filter(|_| task.kind != Kind::Thread),
     }
@@ -113,11 +294,7 @@ fn entry_of(task: &Task) -> Option<Arc<Site>> {
     }
     match (known, &task.name) {
         (Some(entry), _) if !entry.function.starts_with('[') => Some(Arc::clone(entry)),
-        (_, Some(name)) => Some(Arc::new(Site {
-            function: fold(name),
-            file: None,
-            line: None,
-        })),
+        (_, Some(name)) => Some(Arc::new(site(fold(name)))),
         (entry, None) => entry.cloned(),
     }
 }
@@ -145,6 +322,9 @@ fn empty_group(key: GroupKey) -> Group {
         ids_truncated: false,
         verdict: Verdict::Unknown,
         basis: Basis::Blocked,
+        growth: None,
+        returned: 0,
+        usual: None,
         named: false,
         stack: None,
         spawn_sites: Vec::new(),
@@ -208,6 +388,7 @@ mod tests {
         Task {
             kind: Kind::Thread,
             id,
+            start: 0,
             wait: Some(wait),
             name: None,
             stack: None,
@@ -229,8 +410,13 @@ mod tests {
 
     const LIMITS: Limits = Limits {
         threshold: Duration::from_secs(10),
+        max_groups: 5,
         max_ids: 2,
     };
+
+    fn detector(max_groups: usize) -> Detector {
+        Detector::new(Limits { max_groups, ..LIMITS }, Settings::DEFAULT)
+    }
 
     #[test]
     fn a_task_is_blocked_from_the_threshold_on() {
@@ -239,7 +425,7 @@ mod tests {
             task(2, "futex", 10),
             task(3, "read", 11),
         ]);
-        let report = report(&process(), &observed, &mut Names::new(5), LIMITS);
+        let report = detector(5).report(0.0, &process(), &observed);
         let counts: Vec<_> = report
             .groups
             .iter()
@@ -256,7 +442,7 @@ mod tests {
             task(1, "futex", 10),
             task(2, "futex", 20),
         ]);
-        let report = report(&process(), &observed, &mut Names::new(5), LIMITS);
+        let report = detector(5).report(0.0, &process(), &observed);
         let group = &report.groups[0];
         assert_eq!((group.youngest.as_secs(), group.oldest.as_secs()), (10, 30));
         assert_eq!(
@@ -298,14 +484,9 @@ mod tests {
 
     #[test]
     fn a_named_group_stays_at_zero_when_it_has_drained() {
-        let mut names = Names::new(5);
-        report(
-            &process(),
-            &observed(vec![task(1, "futex", 30)]),
-            &mut names,
-            LIMITS,
-        );
-        let report = report(&process(), &observed(vec![]), &mut names, LIMITS);
+        let mut detector = detector(5);
+        detector.report(0.0, &process(), &observed(vec![task(1, "futex", 30)]));
+        let report = detector.report(1.0, &process(), &observed(vec![]));
         let groups: Vec<_> = report
             .groups
             .iter()
@@ -316,19 +497,14 @@ mod tests {
 
     #[test]
     fn groups_beyond_the_bound_have_no_name_however_big_they_grow() {
-        let mut names = Names::new(1);
-        report(
-            &process(),
-            &observed(vec![task(1, "read", 30)]),
-            &mut names,
-            LIMITS,
-        );
+        let mut detector = detector(1);
+        detector.report(0.0, &process(), &observed(vec![task(1, "read", 30)]));
         let later = observed(vec![
             task(1, "read", 31),
             task(2, "futex", 30),
             task(3, "futex", 30),
         ]);
-        let report = report(&process(), &later, &mut names, LIMITS);
+        let report = detector.report(1.0, &process(), &later);
         let groups: Vec<_> = report
             .groups
             .iter()

@@ -1,8 +1,16 @@
-//! What is blocked. Pure: no I/O, time is a parameter.
+//! What is blocked, and whether it grows. Pure: no I/O, time is a parameter.
 
+mod case;
+mod evidence;
 mod groups;
+mod history;
 pub mod holders;
+mod judge;
+mod members;
 mod names;
+mod survival;
+mod trend;
 
-pub use groups::{Limits, report};
-pub use names::Names;
+pub use case::{Case, Finding, Settings};
+pub use groups::{Detector, Limits};
+pub use judge::{Judge, Judgement, Seen, Subject};

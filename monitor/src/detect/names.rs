@@ -1,41 +1,57 @@
-//! Which groups have series of their own. Once named, a group keeps its name until its process ends, so that a
-//! counter of it never falls; what comes when all names are taken is summed under `other`.
+//! Which counts have series of their own. Once named, one keeps its name until its process ends, so that a counter of it
+//! never falls; what comes when all names are taken is summed under `other`.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+};
 
-use crate::model::{GroupKey, ProcessId};
+use crate::model::ProcessId;
 
-/// The named groups of every process.
-pub struct Names {
-    max_groups: usize,
-    named: HashMap<ProcessId, Vec<GroupKey>>,
+/// The named keys of every process.
+pub struct Names<K> {
+    max: usize,
+    named: HashMap<ProcessId, Named<K>>,
 }
 
-impl Names {
-    /// `max_groups`: names that one process may have.
-    pub fn new(max_groups: usize) -> Self {
+/// In the order in which they were named, and for a quick look.
+struct Named<K> {
+    order: Vec<K>,
+    all: HashSet<K>,
+}
+
+impl<K: Clone + Eq + Hash> Names<K> {
+    /// `max`: names that one process may have.
+    pub fn new(max: usize) -> Self {
         Self {
-            max_groups,
+            max,
             named: HashMap::new(),
         }
     }
 
-    /// Gives the group a name if it has none and one is free. Whether it has one.
-    pub fn take(&mut self, process: ProcessId, key: &GroupKey) -> bool {
-        let named = self.named.entry(process).or_default();
-        if named.contains(key) {
+    /// Gives the key a name if it has none and one is free. Whether it has one.
+    pub fn take(&mut self, process: ProcessId, key: &K) -> bool {
+        let named = self.named.entry(process).or_insert_with(|| Named {
+            order: Vec::new(),
+            all: HashSet::new(),
+        });
+        if named.all.contains(key) {
             return true;
         }
-        let is_free = named.len() < self.max_groups;
+        let is_free = named.order.len() < self.max;
         if is_free {
-            named.push(key.clone());
+            named.order.push(key.clone());
+            named.all.insert(key.clone());
         }
         is_free
     }
 
-    /// The named groups of a process.
-    pub fn of(&self, process: ProcessId) -> impl Iterator<Item = &GroupKey> {
-        self.named.get(&process).into_iter().flatten()
+    /// The named keys of a process, in the order in which they were named.
+    pub fn of(&self, process: ProcessId) -> impl Iterator<Item = &K> {
+        self.named
+            .get(&process)
+            .into_iter()
+            .flat_map(|named| &named.order)
     }
 
     /// Forgets processes that are gone.

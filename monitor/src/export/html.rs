@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::text::duration;
+use super::{evidence, text::duration};
 use crate::model::{Group, ProcessReport, Snapshot};
 
 const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -32,31 +32,36 @@ fn table(page: &mut String, snapshot: &Snapshot) {
         .flat_map(|report| report.groups.iter().map(move |group| (report, group)))
         .filter(|(_, group)| group.count > 0)
         .collect();
-    rows.sort_by_key(|(_, group)| std::cmp::Reverse((group.key.class, group.count)));
+    rows.sort_by_key(|(_, group)| {
+        let rank = evidence::rank(group.verdict);
+        (rank, std::cmp::Reverse((group.key.class, group.count)))
+    });
     let blocked: usize = rows.iter().map(|(_, group)| group.count).sum();
     let _ = writeln!(
         page,
         "<table>\n<caption>{blocked} blocked tasks in {} watched processes, seen at {}.</caption>\n\
          <thead><tr><th>process</th><th class=\"n\">pid</th><th class=\"n\">blocked</th><th>kind</th>\
-         <th>waits in</th><th>class</th><th>at</th><th>runs</th><th class=\"n\">oldest</th><th class=\"n\">youngest</th></tr></thead>\n<tbody>",
+         <th>verdict</th><th>waits in</th><th>class</th><th>at</th><th>runs</th><th class=\"n\">oldest</th><th class=\"n\">youngest</th><th>grounds</th></tr></thead>\n<tbody>",
         snapshot.processes.len(),
         humantime::format_rfc3339_seconds(snapshot.taken_at),
     );
     for (report, group) in rows {
         let _ = writeln!(
             page,
-            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td><td>{}</td><td>{}</td>\
-             <td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
+             <td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>",
             Escaped(&report.process.comm),
             report.process.id.pid,
             group.count,
             group.key.kind.label(),
+            group.verdict.label(),
             Escaped(&group.key.reason),
             group.key.class.label(),
             Escaped(group.key.block_site.as_ref().map_or("", |site| &site.function)),
             Escaped(group.key.entry.as_ref().map_or("", |site| &site.function)),
             duration(group.oldest),
             duration(group.youngest),
+            Escaped(&evidence::of_group(group)),
         );
     }
     page.push_str("</tbody>\n</table>\n");

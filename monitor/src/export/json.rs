@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::{Basis, Frame, Group, Kind, ProcessReport, Site, Snapshot, Verdict, WaitClass};
+use super::evidence;
+use crate::model::{
+    Basis, Frame, Group, Growth, Kind, LiveTasks, ProcessReport, Site, Snapshot, Usual, Verdict, WaitClass,
+};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -28,6 +31,7 @@ struct ProcessJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     futex_waits: Option<u64>,
     groups: Vec<GroupJson<'a>>,
+    live: Vec<LiveJson<'a>>,
     deadlocks: Vec<DeadlockJson<'a>>,
 }
 
@@ -46,6 +50,11 @@ struct GroupJson<'a> {
     count: usize,
     verdict: Verdict,
     basis: Basis,
+    growth: Option<Growth>,
+    returned: u64,
+    usual: Option<Usual>,
+    /// The same for people.
+    evidence: String,
     blocked_seconds_min: f64,
     oldest_blocked_seconds: f64,
     entry: Option<SiteJson<'a>>,
@@ -59,6 +68,18 @@ struct GroupJson<'a> {
     ids: &'a [u64],
     ids_truncated: bool,
     waits_for: &'a [u64],
+}
+
+/// Live tasks by what they run, and whether those that are never long in one wait grow in number.
+#[derive(Serialize)]
+struct LiveJson<'a> {
+    kind: Kind,
+    entry: Option<SiteJson<'a>>,
+    count: usize,
+    verdict: Verdict,
+    basis: Basis,
+    growth: Option<Growth>,
+    evidence: String,
 }
 
 #[derive(Serialize)]
@@ -133,6 +154,7 @@ fn process(report: &ProcessReport, detail: Detail) -> ProcessJson<'_> {
             .filter(|group| group.count > 0)
             .map(|one| group(one, detail))
             .collect(),
+        live: report.live.iter().map(|tasks| live(tasks, detail)).collect(),
         deadlocks: report
             .deadlocks
             .iter()
@@ -153,6 +175,10 @@ fn group(group: &Group, detail: Detail) -> GroupJson<'_> {
         count: group.count,
         verdict: group.verdict,
         basis: group.basis,
+        growth: group.growth,
+        returned: group.returned,
+        usual: group.usual,
+        evidence: evidence::of_group(group),
         blocked_seconds_min: group.youngest.as_secs_f64(),
         oldest_blocked_seconds: group.oldest.as_secs_f64(),
         entry: site(group.key.entry.as_deref(), detail),
@@ -171,6 +197,18 @@ fn group(group: &Group, detail: Detail) -> GroupJson<'_> {
         ids: &group.ids,
         ids_truncated: group.ids_truncated,
         waits_for: &group.waits_for,
+    }
+}
+
+fn live(tasks: &LiveTasks, detail: Detail) -> LiveJson<'_> {
+    LiveJson {
+        kind: tasks.kind,
+        entry: site(tasks.entry.as_deref(), detail),
+        count: tasks.count,
+        verdict: tasks.verdict,
+        basis: Basis::Live,
+        growth: tasks.growth,
+        evidence: evidence::of_live(tasks),
     }
 }
 

@@ -88,6 +88,12 @@ metrics! {
         "Tasks that have been in a wait without a timeout for at least --blocked-after.";
     OLDEST_BLOCKED: Gauge Group "taskleak_oldest_blocked_seconds" []
         "How long the longest wait of the group has lasted.";
+    RETURNED: Counter Group "taskleak_returned_tasks_total" []
+        "Tasks that were blocked for at least --blocked-after and came back.";
+    GROWTH: Gauge Group "taskleak_growth_tasks_per_hour" ["basis"]
+        "Slope of the group's count (Theil-Sen); basis live: of live tasks that run the same entry.";
+    VERDICT: Gauge Group "taskleak_verdict" ["basis", "verdict"]
+        "1 for the verdict that holds: unknown, stable, growing, leaking or proven.";
     SPAWNED: Counter Process "taskleak_tasks_spawned_total" ["kind", "entry", "spawn_site"]
         "Tasks that the process has made since the spawn probe was attached.";
     EXITED: Counter Process "taskleak_tasks_exited_total" ["kind", "entry", "spawn_site"]

@@ -1,5 +1,6 @@
 //! Renders snapshots. Changes nothing.
 
+pub mod evidence;
 pub mod html;
 pub mod http;
 pub mod json;

@@ -1,12 +1,17 @@
 //! The Prometheus text format. A fresh registry for each snapshot, so that series of gone processes vanish.
 
+use std::collections::{BTreeMap, btree_map::Entry};
+
 use prometheus::{
     CounterVec, Encoder as _, GaugeVec, Opts, Registry, TextEncoder, core::Collector,
     process_collector::ProcessCollector,
 };
 
-use super::metrics::{self, Metric};
-use crate::model::{Group, Health, Kind, Process, ProcessReport, Site, Snapshot};
+use super::{
+    evidence::rank,
+    metrics::{self, Metric},
+};
+use crate::model::{Basis, Group, Growth, Health, Kind, Process, ProcessReport, Site, Snapshot, Verdict};
 
 /// What groups beyond `--max-groups` are summed under.
 const OTHER: &str = "other";
@@ -48,6 +53,9 @@ fn processes(sheet: &Sheet<'_>, reports: &[ProcessReport]) -> prometheus::Result
     let live = sheet.gauge(&metrics::LIVE_TASKS)?;
     let blocked = sheet.gauge(&metrics::BLOCKED_TASKS)?;
     let oldest = sheet.gauge(&metrics::OLDEST_BLOCKED)?;
+    let returned = sheet.counter(&metrics::RETURNED)?;
+    let growth = sheet.gauge(&metrics::GROWTH)?;
+    let verdict = sheet.gauge(&metrics::VERDICT)?;
     let spawned = sheet.counter(&metrics::SPAWNED)?;
     let exited = sheet.counter(&metrics::EXITED)?;
     let spawn_probes = sheet.gauge(&metrics::SPAWN_PROBES)?;
@@ -67,13 +75,20 @@ fn processes(sheet: &Sheet<'_>, reports: &[ProcessReport]) -> prometheus::Result
         for (kind, count) in &report.tasks {
             tasks.set(&with(&[kind.label()]), *count as f64);
         }
-        for (kind, entry, count) in &report.live {
-            live.set(&with(&[kind.label(), name(entry.as_deref())]), *count as f64);
+        for (labels, count) in live_counts(report) {
+            live.set(&with(&labels), count as f64);
         }
-        for group in report.groups.iter().filter(|group| group.named) {
-            let labels = with(&group_labels(group));
-            blocked.set(&labels, group.count as f64);
-            oldest.set(&labels, group.oldest.as_secs_f64());
+        for (labels, series) in series(report) {
+            let labels = with(&labels);
+            if series.basis == Basis::Blocked {
+                blocked.set(&labels, series.count as f64);
+                oldest.set(&labels, series.oldest);
+                returned.add(&labels, series.returned as f64);
+            }
+            let of_basis = [labels.as_slice(), &[series.basis.label().to_owned()]].concat();
+            growth.set(&of_basis, series.per_hour);
+            let of_verdict = [of_basis.as_slice(), &[series.verdict.label().to_owned()]].concat();
+            verdict.set(&of_verdict, 1.0);
         }
         for kind in Kind::ALL {
             let others = || {
@@ -151,6 +166,74 @@ fn health(sheet: &Sheet<'_>, health: &Health) -> prometheus::Result<()> {
 /// In the order of [`metrics::PROCESS_LABELS`]. Names of containers and pods are not known yet.
 fn process_labels<'a>(process: &'a Process, pid: &'a str) -> [&'a str; 7] {
     [pid, &process.comm, &process.exe, &process.workload, "", "", ""]
+}
+
+/// What the series of one set of labels say.
+struct Series {
+    basis: Basis,
+    count: usize,
+    oldest: f64,
+    returned: u64,
+    per_hour: f64,
+    verdict: Verdict,
+}
+
+/// Labels name functions: groups that differ in their lines alone are one there. Their counts are added up, and the
+/// worst verdict holds.
+fn series(report: &ProcessReport) -> BTreeMap<[&str; 6], Series> {
+    let mut all: BTreeMap<[&str; 6], Series> = BTreeMap::new();
+    let groups = report.groups.iter().filter(|group| group.named).map(|group| {
+        let series = Series {
+            basis: group.basis,
+            count: group.count,
+            oldest: group.oldest.as_secs_f64(),
+            returned: group.returned,
+            per_hour: per_hour(group.growth),
+            verdict: group.verdict,
+        };
+        (group_labels(group), series)
+    });
+    let live = report.live.iter().map(|tasks| {
+        let series = Series {
+            basis: Basis::Live,
+            count: tasks.count,
+            oldest: 0.0,
+            returned: 0,
+            per_hour: per_hour(tasks.growth),
+            verdict: tasks.verdict,
+        };
+        let entry = name(tasks.entry.as_deref());
+        ([tasks.kind.label(), "", "", "", entry, ""], series)
+    });
+    for (labels, one) in groups.chain(live) {
+        match all.entry(labels) {
+            Entry::Vacant(entry) => {
+                entry.insert(one);
+            }
+            Entry::Occupied(mut entry) => {
+                let sum = entry.get_mut();
+                sum.count += one.count;
+                sum.oldest = sum.oldest.max(one.oldest);
+                sum.returned += one.returned;
+                sum.per_hour += one.per_hour;
+                sum.verdict = std::cmp::min_by_key(sum.verdict, one.verdict, |verdict| rank(*verdict));
+            }
+        }
+    }
+    all
+}
+
+fn live_counts(report: &ProcessReport) -> BTreeMap<[&str; 2], usize> {
+    let mut all = BTreeMap::new();
+    for tasks in &report.live {
+        *all.entry([tasks.kind.label(), name(tasks.entry.as_deref())])
+            .or_insert(0) += tasks.count;
+    }
+    all
+}
+
+fn per_hour(growth: Option<Growth>) -> f64 {
+    growth.map_or(0.0, |growth| growth.per_hour)
 }
 
 /// In the order of [`metrics::GROUP_LABELS`].

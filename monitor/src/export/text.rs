@@ -2,7 +2,8 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use crate::model::{Group, ProcessReport, Snapshot, WaitClass};
+use super::evidence;
+use crate::model::{Group, ProcessReport, Snapshot, Verdict, WaitClass};
 
 /// Ids that one line shows.
 const IDS_SHOWN: usize = 6;
@@ -10,7 +11,7 @@ const IDS_SHOWN: usize = 6;
 /// What is shown.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Style {
-    /// Also groups that wait for the world, and processes without groups.
+    /// Also groups that wait for the world or are stable, and processes without groups.
     pub all_groups: bool,
     /// The stack of one member below each group.
     pub stacks: bool,
@@ -46,7 +47,7 @@ pub fn render(snapshot: &Snapshot, style: Style) -> String {
     if hidden.0 > 0 {
         let _ = writeln!(
             text,
-            "Not shown: {} in {} that wait{} for the world (--all-groups shows them).",
+            "Not shown: {} in {} that wait{} for the world or do not grow (--all-groups shows them).",
             plural(hidden.1, "task"),
             plural(hidden.0, "group"),
             if hidden.1 == 1 { "s" } else { "" },
@@ -112,9 +113,25 @@ fn process(text: &mut String, report: &ProcessReport, style: Style) {
             ids.push("…".to_owned());
         }
         let _ = writeln!(text, "{:>10}ids {}{}", "", ids.join(" "), held_by(group));
+        let grounds = evidence::of_group(group);
+        if group.verdict.is_alarm() || !grounds.is_empty() {
+            let _ = writeln!(text, "{:>10}{}: {grounds}", "", group.verdict.label());
+        }
         if style.stacks {
             stack(text, group);
         }
+    }
+    for tasks in report.live.iter().filter(|tasks| tasks.verdict.is_alarm()) {
+        let entry = tasks.entry.as_ref().map_or("?", |site| &site.function);
+        let _ = writeln!(
+            text,
+            "  {:>6}  {:<8}that run {}, never long in one wait: {}, {}",
+            tasks.count,
+            tasks.kind.label(),
+            plain(entry),
+            tasks.verdict.label(),
+            evidence::of_live(tasks),
+        );
     }
     text.push('\n');
 }
@@ -190,7 +207,8 @@ fn shown(report: &ProcessReport, style: Style) -> impl Iterator<Item = &Group> {
 }
 
 fn is_shown(group: &Group, style: Style) -> bool {
-    style.all_groups || group.key.class == WaitClass::Internal
+    let is_quiet = group.key.class == WaitClass::External || group.verdict == Verdict::Stable;
+    style.all_groups || group.verdict.is_alarm() || !is_quiet
 }
 
 fn processes(count: usize) -> String {

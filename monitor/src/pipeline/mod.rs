@@ -14,7 +14,7 @@ use monitor_common::{Filter, record_flags, selected};
 
 use self::holding::Holding;
 use crate::{
-    detect::{Limits, Names, report},
+    detect::{Detector, Limits, Settings},
     identify::Identifier,
     model::{Health, MapHealth, Observation, ProbeHealth, ProcessId, ProgramHealth, Snapshot, SpawnReport},
     observe::{
@@ -35,6 +35,8 @@ pub struct Options {
     pub max_threads: u32,
     pub max_groups: usize,
     pub max_ids: usize,
+    /// How counts are judged.
+    pub judging: Settings,
     /// Level of the kernel side's messages.
     pub bpf_log: log::LevelFilter,
     /// Whether to report the programs' run time.
@@ -58,7 +60,7 @@ pub struct Monitor {
     targets: Targets,
     threads: Threads,
     holding: Holding,
-    names: Names,
+    detector: Detector,
     options: Options,
     /// Not read when every process is watched: there is nothing to decide.
     exec_events: Option<ExecEvents>,
@@ -124,7 +126,14 @@ impl Monitor {
             targets: Targets::new(options.selector.clone()),
             threads: Threads::new(options.threshold, options.futex_probes),
             holding: Holding::default(),
-            names: Names::new(options.max_groups),
+            detector: Detector::new(
+                Limits {
+                    threshold: options.threshold,
+                    max_groups: options.max_groups,
+                    max_ids: options.max_ids,
+                },
+                options.judging,
+            ),
             options,
             exec_events,
             _run_stats: run_stats,
@@ -165,20 +174,15 @@ impl Monitor {
         self.goroutines.attach(&mut observations, self.options.patience);
         self.probes.flush_log();
         let alive: HashSet<ProcessId> = observations.iter().map(|o| o.process.id).collect();
-        self.names.retain(&alive);
-        let limits = Limits {
-            threshold: self.options.threshold,
-            max_ids: self.options.max_ids,
-        };
-        let one = |observation: &Observation| {
-            report(
-                &observation.process,
-                std::slice::from_ref(observation),
-                &mut self.names,
-                limits,
-            )
-        };
-        let mut processes: Vec<_> = observations.iter().map(one).collect();
+        self.detector.retain(&alive);
+        let now = now();
+        let mut processes: Vec<_> = observations
+            .iter()
+            .map(|observation| {
+                self.detector
+                    .report(now, &observation.process, std::slice::from_ref(observation))
+            })
+            .collect();
         for report in &mut processes {
             report.spawns = self.spawning.as_ref().map(|spawning| SpawnReport {
                 active: spawning.is_active(report.process.id),
@@ -349,6 +353,12 @@ impl Monitor {
                 .collect(),
         }
     }
+}
+
+/// Seconds since the machine was started, time asleep included: no clock that anybody sets.
+fn now() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
 fn identity(record: &TaskRecord) -> ProcessId {

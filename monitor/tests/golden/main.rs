@@ -13,8 +13,8 @@ use std::{
 use taskleak::{
     export::{html, json, prometheus, text},
     model::{
-        Basis, Cause, Group, GroupKey, Health, Kind, MapHealth, ProbeHealth, Process, ProcessId,
-        ProcessReport, ProgramHealth, Snapshot, Verdict, WaitClass,
+        Basis, Cause, Group, GroupKey, Growth, Health, Kind, LiveTasks, MapHealth, ProbeHealth, Process,
+        ProcessId, ProcessReport, ProgramHealth, Snapshot, Usual, Verdict, WaitClass,
     },
 };
 
@@ -35,6 +35,9 @@ fn group(reason: &'static str, class: WaitClass, ids: &[u64], ages: (u64, u64), 
         ids_truncated: false,
         verdict: Verdict::Unknown,
         basis: Basis::Blocked,
+        growth: None,
+        returned: 0,
+        usual: None,
         named,
         stack: None,
         spawn_sites: Vec::new(),
@@ -63,7 +66,13 @@ fn snapshot() -> Snapshot {
         process,
         threshold: Duration::from_secs(60),
         tasks: vec![(Kind::Thread, threads)],
-        live: vec![(Kind::Thread, None, threads)],
+        live: vec![LiveTasks {
+            kind: Kind::Thread,
+            entry: None,
+            count: threads,
+            verdict: Verdict::Stable,
+            growth: None,
+        }],
         groups,
         incomplete: incomplete.iter().copied().collect::<BTreeSet<_>>(),
         futex_waits: Some(12_345),
@@ -77,6 +86,26 @@ fn snapshot() -> Snapshot {
         group("syscall_499", Internal, &[13], (60_000, 70_000), false),
         group("read", External, &[], (0, 0), true),
     ];
+    let api = {
+        let mut groups = api;
+        groups[0].verdict = Verdict::Leaking;
+        groups[0].returned = 212;
+        groups[0].growth = Some(Growth {
+            from: 1.0,
+            to: 3.0,
+            over_seconds: 1770.0,
+            p: 0.000_25,
+            per_hour: 4.25,
+        });
+        groups[0].usual = Some(Usual {
+            share: 0.99,
+            within_seconds: 125.0,
+            beyond: 2,
+            survive: 0.01,
+        });
+        groups[1].verdict = Verdict::Stable;
+        groups
+    };
     let odd = vec![group("futex", Internal, &[31], (60_500, 60_500), true)];
     Snapshot {
         taken_at: UNIX_EPOCH + Duration::from_millis(1_795_000_000_250),

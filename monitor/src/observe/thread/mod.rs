@@ -123,6 +123,7 @@ impl Threads {
         self.pass.observations[index].tasks.push(Task {
             kind: Kind::Thread,
             id: record.tid.into(),
+            start: record.start_boottime,
             name: name_of(record, process),
             wait,
             stack: None,

@@ -1,0 +1,204 @@
+//! One count on trial: its history, its evidence, and the verdict that follows.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    evidence::{Evidence, Run},
+    history::{History, SAMPLES, Window},
+    survival::Survival,
+    trend::{Trend, trend},
+};
+use crate::model::{Growth, Verdict};
+
+/// How counts are judged. Times in seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// In which a trend is looked for; growth must have gone on for a quarter of it.
+    pub window: f64,
+    /// The same for slow leaks.
+    pub long_window: f64,
+    /// Tasks.
+    pub min_growth: f64,
+    /// What `growing` and `leaking` take of evidence: log2 of how many games without growth would go so far once.
+    pub growing: f64,
+    pub leaking: f64,
+    /// Share of the window for which growth must have gone on.
+    pub lasting: f64,
+    /// p-value of the trend.
+    pub significant: f64,
+}
+
+impl Settings {
+    /// 10 rises in a row without a fall are `growing`, 12 are `leaking` (if their members stay): found by
+    /// `cargo xtask bench verdict`.
+    pub const DEFAULT: Self = Self {
+        window: 1800.0,
+        long_window: 6.0 * 3600.0,
+        min_growth: 5.0,
+        growing: 8.4,
+        leaking: 10.1,
+        lasting: 0.25,
+        significant: 0.05,
+    };
+
+    /// Seconds in which what comes and goes is one move.
+    pub fn block(&self) -> f64 {
+        self.window / SAMPLES as f64
+    }
+
+    /// For counts that say little of their members: twice the evidence.
+    pub fn stricter(self) -> Self {
+        Self {
+            growing: 2.0 * self.growing,
+            leaking: 2.0 * self.leaking,
+            ..self
+        }
+    }
+}
+
+/// A window that has fewer samples says nothing.
+const FEWEST_SAMPLES: usize = 12;
+/// Growth is over when so many of its usual gaps have passed without more of it, ...
+const SILENCE: f64 = 4.0;
+/// ... or, for a verdict that stands, so many.
+const LONG_SILENCE: f64 = 8.0;
+/// Rises that grow rarer than this (standard deviations) are a warm-up that nears its plateau.
+const SLOWING: f64 = -2.5;
+/// Of the members of a leak's growth so many must be there still.
+const STAYING: f64 = 0.5;
+
+/// A count on trial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Case {
+    pub history: History,
+    pub evidence: Evidence,
+    /// How long the waits (lives) of members last that end.
+    pub survival: Survival,
+    /// Members that have come to stay and are there.
+    pub staying: usize,
+    /// Waits past the threshold that have ended.
+    pub returned: u64,
+    standing: Standing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Standing {
+    Quiet,
+    Growing,
+    Leaking,
+}
+
+/// What a case comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    pub verdict: Verdict,
+    pub growth: Option<Growth>,
+}
+
+impl Case {
+    pub fn new(settings: &Settings, now: f64) -> Self {
+        Self {
+            history: History::new(settings.window, settings.long_window, now),
+            evidence: Evidence::default(),
+            survival: Survival::default(),
+            staying: 0,
+            returned: 0,
+            standing: Standing::Quiet,
+        }
+    }
+
+    /// The verdict as of the last sample. `has_members`: whether [`Self::staying`] is told, without which nothing is
+    /// called a leak.
+    pub fn judge(&mut self, settings: &Settings, has_members: bool) -> Finding {
+        let now = self.history.latest;
+        let stood = self.standing != Standing::Quiet;
+        let run = self.evidence.run().copied();
+        let grown = run.filter(|run| goes_on(run, now, settings, stood));
+        let strong = grown.is_some() && (stood || self.evidence.doublings() >= settings.growing);
+        let shown = if strong || self.is_moving() {
+            self.shown(run.map_or(now, |run| run.since), settings)
+        } else {
+            None
+        };
+        let confirmed = stood
+            || shown
+                .as_ref()
+                .is_some_and(|growth| growth.p < settings.significant);
+        self.standing = match grown {
+            Some(run) if strong && confirmed => {
+                let stays = has_members && self.staying as f64 >= STAYING * run.growth as f64;
+                let is_leak =
+                    self.standing == Standing::Leaking || self.evidence.doublings() >= settings.leaking;
+                if stays && is_leak {
+                    Standing::Leaking
+                } else {
+                    Standing::Growing
+                }
+            }
+            _ => Standing::Quiet,
+        };
+        Finding {
+            verdict: match self.standing {
+                Standing::Growing => Verdict::Growing,
+                Standing::Leaking => Verdict::Leaking,
+                // As long as growth must go on to be called so, nothing is known to be without it.
+                Standing::Quiet if now - self.history.began < settings.lasting * settings.window => {
+                    Verdict::Unknown
+                }
+                Standing::Quiet => Verdict::Stable,
+            },
+            growth: shown,
+        }
+    }
+
+    fn is_moving(&self) -> bool {
+        let recent = self.history.recent();
+        recent.windows(2).any(|pair| pair[0] != pair[1])
+    }
+
+    /// The window that shows the growth best: the most significant of those that reach back to its beginning, or the
+    /// longest there is.
+    fn shown(&self, since: f64, settings: &Settings) -> Option<Growth> {
+        let reach = self.history.latest - since;
+        let mut best: Option<Growth> = None;
+        for window in self.history.windows() {
+            let Some(trend) = trend_of(&window) else { continue };
+            let growth = growth_of(&window, trend);
+            if best.is_none_or(|best| growth.p < best.p) {
+                best = Some(growth);
+            }
+            if window.seconds() >= reach && best.is_some_and(|best| best.p < settings.significant) {
+                break;
+            }
+        }
+        best
+    }
+}
+
+/// Whether growth is enough, has gone on long enough, and still does.
+fn goes_on(run: &Run, now: f64, settings: &Settings, stood: bool) -> bool {
+    let silence = if stood { LONG_SILENCE } else { SILENCE };
+    let patience = (silence * run.gap()).max(2.0 * settings.block());
+    let lasts = now - run.since >= settings.lasting * settings.window;
+    lasts
+        && run.growth as f64 >= settings.min_growth
+        && now - run.latest <= patience
+        && (stood || run.acceleration(now) > SLOWING)
+}
+
+fn trend_of(window: &Window) -> Option<Trend> {
+    (window.samples.len() >= FEWEST_SAMPLES)
+        .then(|| trend(&window.samples))
+        .flatten()
+}
+
+fn growth_of(window: &Window, trend: Trend) -> Growth {
+    let at = |index: usize| window.samples.get(index).copied().unwrap_or(0.0);
+    Growth {
+        from: at(0),
+        to: at(window.samples.len().saturating_sub(1)),
+        over_seconds: window.seconds(),
+        p: trend.p,
+        per_hour: trend.slope / window.step * 3600.0,
+    }
+}
