@@ -291,7 +291,14 @@ pub enum Cause {
 impl Cause {
     /// Whether tasks may be missing: that one is not there does not mean that it has ended.
     pub const fn hides_tasks(self) -> bool {
-        matches!(self, Self::New)
+        matches!(
+            self,
+            Self::New
+                | Self::GoLayout
+                | Self::GoroutinesUnreadable
+                | Self::GoroutinesUnresponsive
+                | Self::GoroutinesPending
+        )
     }
 
     /// As in labels and JSON.
@@ -473,6 +480,8 @@ pub struct ProcessReport {
     pub futex_waits: Option<u64>,
     /// `None` without spawn probes.
     pub spawns: Option<SpawnReport>,
+    /// `go1.27.3`, of a process that runs Go.
+    pub go_version: Option<String>,
 }
 
 /// What the spawn probes say of a process.

@@ -184,6 +184,7 @@ impl Monitor {
             })
             .collect();
         for report in &mut processes {
+            report.go_version = self.goroutines.version(report.process.id).map(str::to_owned);
             report.spawns = self.spawning.as_ref().map(|spawning| SpawnReport {
                 active: spawning.is_active(report.process.id),
                 totals: spawning.totals(report.process.id),

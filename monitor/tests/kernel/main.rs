@@ -9,6 +9,7 @@ mod compat;
 mod daemon;
 mod deadlocks;
 mod environment;
+mod go;
 mod languages;
 mod life;
 mod monitoring;

@@ -58,11 +58,12 @@ pub fn of_stack(program: &Program, module: &str, pcs: &[u64]) -> (Vec<Frame>, bo
     (frames, false)
 }
 
-/// What made a goroutine, by the address behind the call.
+/// What made a goroutine, by the address behind the call. The first one and the runtime's own were made by nobody.
 pub fn spawn_site(program: &Program, gopc: u64) -> Option<Site> {
     let at = gopc.wrapping_sub(1);
     let function = program.functions.function(at)?;
-    program.functions.calls(&function, at).into_iter().next().map(site)
+    let call = program.functions.calls(&function, at).into_iter().next()?;
+    (!call.function.starts_with("runtime.")).then(|| site(call))
 }
 
 /// What a goroutine runs, by its first function.

@@ -144,11 +144,6 @@ impl Memory {
         let holds = |part: &Range<u64>| part.start <= place.start && place.end <= part.end;
         self.present.get(index).is_some_and(holds)
     }
-
-    /// Forgets what it knows of pages: they come and go.
-    pub fn refresh(&mut self) {
-        self.window = 0..0;
-    }
 }
 
 /// At the process's own addresses.

@@ -129,10 +129,9 @@ impl Goroutines {
         }
         for observation in observations {
             match self.processes.get_mut(&observation.process.id) {
-                Some(State::Go { view, version, .. }) => match view.take() {
+                Some(State::Go { view, .. }) => match view.take() {
                     Some(view) => add(observation, view),
-                    // Whether it is Go at all is not known: nothing is missing as far as anybody can tell.
-                    None if version.is_empty() => {}
+                    // It may not even be known yet whether it runs Go.
                     None => {
                         observation.incomplete.insert(Cause::GoroutinesPending);
                     }

@@ -259,6 +259,7 @@ impl Memory {
             tasks.push(Task {
                 kind: Kind::Goroutine,
                 id: entry.id,
+                start: 0,
                 wait,
                 name: None,
                 stack,
