@@ -71,12 +71,20 @@ pub fn versions() -> &'static [&'static str] {
     }
 }
 
+/// `1.27` → 27.
+pub fn minor(version: &str) -> u32 {
+    version
+        .split('.')
+        .nth(1)
+        .and_then(|minor| minor.parse().ok())
+        .unwrap_or_default()
+}
+
 /// The program, built by this version of Go unless that was done before. The error is [`Unsupported`] where the
 /// toolchain is missing.
 pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
-    let go = toolchain(version).ok_or_else(|| {
-        Unsupported(format!("no Go {version}: `cargo xtask setup --tests` brings it"))
-    })?;
+    let go = toolchain(version)
+        .ok_or_else(|| Unsupported(format!("no Go {version}: `cargo xtask setup --tests` brings it")))?;
     let folder = folders::outputs().join("go");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let output = folder.join(format!("{version}-{flavor:?}"));
@@ -102,9 +110,15 @@ pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
             .env("GOFLAGS", "")
             .env("GOCACHE", folder.join("cache"))
             .env_remove("GOROOT");
-        let done = command.output().with_context(|| format!("cannot run {}", go.display()))?;
+        let done = command
+            .output()
+            .with_context(|| format!("cannot run {}", go.display()))?;
         if !done.status.success() {
-            bail!("{command:?}: {}\n{}", done.status, String::from_utf8_lossy(&done.stderr));
+            bail!(
+                "{command:?}: {}\n{}",
+                done.status,
+                String::from_utf8_lossy(&done.stderr)
+            );
         }
         if flavor == Flavor::NoSections {
             cut_section_headers(&output)?;
@@ -118,10 +132,17 @@ pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
 fn toolchain(version: &str) -> Option<PathBuf> {
     let target = folders::outputs();
     let tools = target.parent()?.join("tools/go");
-    let ours = fs::read_dir(tools).into_iter().flatten().flatten().map(|entry| entry.path());
+    let ours = fs::read_dir(tools)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
     let is_wanted = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name == version || name.strip_prefix(version).is_some_and(|rest| rest.starts_with('.'))
+        name == version
+            || name
+                .strip_prefix(version)
+                .is_some_and(|rest| rest.starts_with('.'))
     };
     let debian = PathBuf::from(format!("/usr/lib/go-{version}/bin/go"));
     let mut found: Vec<_> = ours
@@ -142,7 +163,12 @@ fn fingerprint(sources: &Path, go: &Path, flavor: Flavor) -> Result<String> {
     files.sort_by_key(fs::DirEntry::file_name);
     for file in files {
         let metadata = file.metadata()?;
-        text += &format!("{:?} {} {:?}\n", file.file_name(), metadata.len(), metadata.modified()?);
+        text += &format!(
+            "{:?} {} {:?}\n",
+            file.file_name(),
+            metadata.len(),
+            metadata.modified()?
+        );
     }
     Ok(text)
 }

@@ -31,11 +31,11 @@ use serde::{Deserialize, Serialize};
 
 pub use demangle::MAX_NAME;
 pub(crate) use file::open_regular;
-pub(crate) use lru::Lru;
-pub(crate) use text::clean;
 pub use inspector::Inspector;
+pub(crate) use lru::Lru;
 pub use maps::MapsError;
 pub use stacks::Identifier;
+pub(crate) use text::clean;
 
 pub use crate::model::Registers;
 

@@ -34,7 +34,9 @@ impl Version {
         let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
         let first = text.get(at..)?.split_ascii_whitespace().next()?;
         // It becomes a label and a line of the log.
-        let clean = first.chars().all(|c| c.is_ascii_alphanumeric() || ".-+_".contains(c));
+        let clean = first
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || ".-+_".contains(c));
         Some(Self {
             text: clean.then(|| first.to_owned())?,
             major: 1,
@@ -126,12 +128,23 @@ mod tests {
 
     #[test]
     fn what_is_no_version_is_none() {
-        for text in ["", "go", "go1.", "go2.1", "go1.x", "go1.20\u{1b}[2J", "go1.99999999999"] {
+        for text in [
+            "",
+            "go",
+            "go1.",
+            "go2.1",
+            "go1.x",
+            "go1.20\u{1b}[2J",
+            "go1.99999999999",
+        ] {
             assert_eq!(Version::parse(text), None, "{text:?}");
         }
         // With pointers, as before Go 1.18; a length beyond any version; one that never ends; a text cut short.
         assert_eq!(read(&record(0, &[8], b"go1.17.1"), 0x4000), None);
-        assert_eq!(read(&record(2, &[0x80, 0x80, 0x40], &[b'a'; 1 << 20]), 0x4000), None);
+        assert_eq!(
+            read(&record(2, &[0x80, 0x80, 0x40], &[b'a'; 1 << 20]), 0x4000),
+            None
+        );
         assert_eq!(read(&record(2, &[0xff; 64], b""), 0x4000), None);
         assert_eq!(read(&record(2, &[9], b"go1.27"), 0x4000), None);
     }

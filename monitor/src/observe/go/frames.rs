@@ -82,7 +82,9 @@ pub fn entry(program: &Program, startpc: u64) -> Option<Site> {
 
 /// The function that begins at an address, and where.
 pub fn begin<S: Space>(functions: &Pclntab<S>, entry: u64) -> Option<Site> {
-    let function = functions.function(entry).filter(|function| function.entry == entry)?;
+    let function = functions
+        .function(entry)
+        .filter(|function| function.entry == entry)?;
     let (file, line) = functions.line(&function, entry);
     Some(site(Call {
         function: functions.name(&function)?,
@@ -137,7 +139,10 @@ fn is_exported(name: &str) -> bool {
     let upper = |text: &str| text.starts_with(|c: char| c.is_ascii_uppercase());
     match name.rsplit_once('.') {
         Some((receiver, name)) => {
-            let receiver = receiver.strip_prefix("(*").and_then(|it| it.strip_suffix(')')).unwrap_or(receiver);
+            let receiver = receiver
+                .strip_prefix("(*")
+                .and_then(|it| it.strip_suffix(')'))
+                .unwrap_or(receiver);
             upper(name) && upper(receiver)
         }
         None => upper(name),
@@ -150,9 +155,7 @@ pub fn printed(name: &str) -> Cow<'_, str> {
         return "panic".into();
     }
     match (name.find('['), name.rfind(']')) {
-        (Some(from), Some(to)) if from < to => {
-            format!("{}[...]{}", &name[..from], &name[to + 1..]).into()
-        }
+        (Some(from), Some(to)) if from < to => format!("{}[...]{}", &name[..from], &name[to + 1..]).into(),
         _ => name.into(),
     }
 }
@@ -165,7 +168,10 @@ mod tests {
     fn names_are_printed_as_the_runtime_prints_them() {
         for (name, expected) in [
             ("main.Gen[go.shape.string]", "main.Gen[...]"),
-            ("main.(*T[go.shape.string,go.shape.int]).Wait", "main.(*T[...]).Wait"),
+            (
+                "main.(*T[go.shape.string,go.shape.int]).Wait",
+                "main.(*T[...]).Wait",
+            ),
             ("main.(*T[main.U[int]]).Wait.func1", "main.(*T[...]).Wait.func1"),
             ("runtime.gopanic", "panic"),
             ("main.main", "main.main"),
@@ -187,10 +193,21 @@ mod tests {
             };
             is_shown(&Marked::default(), &call, is_first, None)
         };
-        for name in ["main.f", "sync.(*Mutex).Lock", "runtime.Gosched", "runtime.(*Frames).Next"] {
+        for name in [
+            "main.f",
+            "sync.(*Mutex).Lock",
+            "runtime.Gosched",
+            "runtime.(*Frames).Next",
+        ] {
             assert!(shown(name, true), "{name}");
         }
-        for name in ["runtime.gopark", "runtime.(*mheap).Alloc", "runtime.(*Frames).next", "gogo", "runtime."] {
+        for name in [
+            "runtime.gopark",
+            "runtime.(*mheap).Alloc",
+            "runtime.(*Frames).next",
+            "gogo",
+            "runtime.",
+        ] {
             assert!(!shown(name, true), "{name}");
         }
         assert!(shown("runtime.gopanic", false) && !shown("runtime.gopanic", true));

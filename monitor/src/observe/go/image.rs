@@ -89,7 +89,8 @@ impl Image {
         }
         let count = usize::from(header.e_phnum.get(E::default())).min(MAX_SEGMENTS);
         let mut table = vec![0; count * size_of::<ProgramHeader64<E>>()];
-        file.read_exact_at(&mut table, header.e_phoff.get(E::default())).ok()?;
+        file.read_exact_at(&mut table, header.e_phoff.get(E::default()))
+            .ok()?;
         let (headers, _) = pod::slice_from_bytes::<ProgramHeader64<E>>(&table, count).ok()?;
         let number = |value: U64<E>| value.get(E::default());
         let loaded = headers
@@ -163,7 +164,10 @@ impl Image {
     fn read_some(&self, offset: u64, bytes: &mut [u8]) -> usize {
         let mut known = 0;
         while known < bytes.len() {
-            match self.file.read_at(&mut bytes[known..], offset.saturating_add(known as u64)) {
+            match self
+                .file
+                .read_at(&mut bytes[known..], offset.saturating_add(known as u64))
+            {
                 Ok(read) if read > 0 => known += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 _ => break,

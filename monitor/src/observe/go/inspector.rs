@@ -16,8 +16,8 @@ use super::{
     poll,
     program::{self, Program, Unknown},
     protocol::{
-        Answer, Batch, Begun, MAX_NAMED, MAX_SITES, MAX_STACKS, Named, Outcome, Question, Record, Stacks, Wanted,
-        Who,
+        Answer, Batch, Begun, MAX_NAMED, MAX_SITES, MAX_STACKS, Named, Outcome, Question, Record, Stacks,
+        Wanted, Who,
     },
     sites,
     space::{SpaceExt as _, word},
@@ -83,7 +83,9 @@ impl Inspector {
         let answered = answered.unwrap_or_else(|_| {
             // Whatever was being changed may be half done.
             *self = Self::default();
-            Err(Unknown::Unreadable("its tables are so broken that a decoder gave up".to_owned()))
+            Err(Unknown::Unreadable(
+                "its tables are so broken that a decoder gave up".to_owned(),
+            ))
         });
         answered.unwrap_or_else(|unknown| Answer::Refused(unknown.into()))
     }
@@ -235,7 +237,10 @@ impl Inspector {
                     answer.stacks.push(pcs.clone());
                     next
                 });
-                let is_io = program.reasons.get(usize::from(goroutine.reason)).map(String::as_str)
+                let is_io = program
+                    .reasons
+                    .get(usize::from(goroutine.reason))
+                    .map(String::as_str)
                     == Some(poll::REASON);
                 answer.outcomes[*number] = Outcome::Stack {
                     number: index,
@@ -396,7 +401,9 @@ fn some_stacks(found: &[Decoded], order: &[usize]) -> (usize, Vec<Range<u64>>) {
     let mut length = 0;
     for number in order {
         let place = match &found[*number] {
-            Decoded::Live(goroutine) => goroutine.sp..goroutine.stack.end.min(goroutine.sp.saturating_add(MAX_STACK)),
+            Decoded::Live(goroutine) => {
+                goroutine.sp..goroutine.stack.end.min(goroutine.sp.saturating_add(MAX_STACK))
+            }
             _ => 0..0,
         };
         length += place.end.saturating_sub(place.start);
@@ -421,14 +428,20 @@ fn check(program: &Program, bias: u64, memory: &mut Memory) -> Result<(), Unknow
             Decoded::Live(goroutine) => {
                 live += 1;
                 let pc = goroutine.startpc.wrapping_sub(bias);
-                let begins = program.functions.function(pc).is_some_and(|function| function.entry == pc);
+                let begins = program
+                    .functions
+                    .function(pc)
+                    .is_some_and(|function| function.entry == pc);
                 sound += usize::from(begins && ids.insert(goroutine.id));
             }
         }
     }
     match (live, sound) {
         // A program has at least its main goroutine and the runtime's, once it runs.
-        (0, _) => Err(Unknown::Unreadable(format!("{}: it has no goroutines yet", program.version))),
+        (0, _) => Err(Unknown::Unreadable(format!(
+            "{}: it has no goroutines yet",
+            program.version
+        ))),
         // One or the other may be changing just now.
         _ if 10 * sound >= 9 * live => Ok(()),
         _ => Err(Unknown::Layout(program.version.text.clone())),

@@ -75,7 +75,9 @@ impl Memory {
             }
             let from = match spans.last_mut() {
                 // The pages between two that are there and touch are there.
-                Some(last) if place.start >= last.start && place.start <= last.end.saturating_add(gap.min(PAGE)) => {
+                Some(last)
+                    if place.start >= last.start && place.start <= last.end.saturating_add(gap.min(PAGE)) =>
+                {
                     let from = length - (last.end - last.start) + (place.start - last.start);
                     if place.end > last.end {
                         length += place.end - last.end;
@@ -112,7 +114,10 @@ impl Memory {
         let (mut next, mut at) = (0, 0);
         while next < spans.len() {
             let some = &spans[next..(next + MAX_PLACES).min(spans.len())];
-            let length = some.iter().map(|span| (span.end - span.start) as usize).sum::<usize>();
+            let length = some
+                .iter()
+                .map(|span| (span.end - span.start) as usize)
+                .sum::<usize>();
             let mut read = present::read(self.tid, some, &mut bytes[at..at + length]);
             for span in some {
                 let length = (span.end - span.start) as usize;

@@ -8,7 +8,7 @@
 
 mod buildinfo;
 mod frames;
-mod goroutine;
+pub mod goroutine;
 mod image;
 mod inspector;
 mod memory;
@@ -16,7 +16,7 @@ pub mod offsets;
 mod pclntab;
 mod poll;
 mod program;
-mod protocol;
+pub mod protocol;
 mod reasons;
 mod sites;
 mod space;

@@ -154,7 +154,9 @@ impl<S: Space> Pclntab<S> {
     pub fn find<const N: usize>(&self, names: [&str; N]) -> [Option<Function>; N] {
         let mut found = [const { None }; N];
         for number in 0..self.header.count {
-            let Some((_, offset)) = self.index(number) else { break };
+            let Some((_, offset)) = self.index(number) else {
+                break;
+            };
             let name = self.name_offset(offset).and_then(|name| self.name_address(name));
             let Some(name) = name else { continue };
             for (wanted, found) in names.iter().zip(&mut found) {
@@ -184,7 +186,9 @@ impl<S: Space> Pclntab<S> {
     /// File and line of an address in a function.
     pub fn line(&self, function: &Function, pc: u64) -> (Option<String>, Option<u32>) {
         let line = self.value(function.line_table, function.entry, pc);
-        let line = line.and_then(|line| u32::try_from(line).ok()).filter(|line| *line > 0);
+        let line = line
+            .and_then(|line| u32::try_from(line).ok())
+            .filter(|line| *line > 0);
         (self.file(function, pc), line)
     }
 
@@ -210,7 +214,10 @@ impl<S: Space> Pclntab<S> {
                 let Some(inlined) = index.and_then(|index| self.inlined(tree, index)) else {
                     break;
                 };
-                let Some(name) = self.name_address(inlined.name).and_then(|name| self.space.name(name)) else {
+                let Some(name) = self
+                    .name_address(inlined.name)
+                    .and_then(|name| self.space.name(name))
+                else {
                     break;
                 };
                 let (file, line) = self.line(function, pc);

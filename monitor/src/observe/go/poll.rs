@@ -17,7 +17,10 @@ const SEARCHED: usize = 1024;
 pub fn has_deadline(offsets: &Offsets, memory: &mut Memory, goroutine: &Goroutine, stack: &[u8]) -> bool {
     let length = (offsets.poll_wd + 8) as u64;
     let is_elsewhere = |address: &u64| {
-        *address >= 1 << 16 && address.is_multiple_of(8) && *address >> 47 == 0 && !goroutine.stack.contains(address)
+        *address >= 1 << 16
+            && address.is_multiple_of(8)
+            && *address >> 47 == 0
+            && !goroutine.stack.contains(address)
     };
     let searched = stack.len().min(SEARCHED) / 8;
     let mut addresses: Vec<u64> = (0..searched)
@@ -26,14 +29,18 @@ pub fn has_deadline(offsets: &Offsets, memory: &mut Memory, goroutine: &Goroutin
         .collect();
     addresses.sort_unstable();
     addresses.dedup();
-    let places: Vec<Range<u64>> = addresses.iter().map(|at| *at..at.saturating_add(length)).collect();
+    let places: Vec<Range<u64>> = addresses
+        .iter()
+        .map(|at| *at..at.saturating_add(length))
+        .collect();
     let gathered = memory.gather(&places, 0);
     (0..places.len()).any(|number| {
         let Some(bytes) = gathered.get(number) else {
             return false;
         };
         let ends = |waits: usize, until: usize| {
-            word(bytes, waits) == Some(goroutine.address) && word(bytes, until).is_some_and(|until| until != 0)
+            word(bytes, waits) == Some(goroutine.address)
+                && word(bytes, until).is_some_and(|until| until != 0)
         };
         ends(offsets.poll_rg, offsets.poll_rd) || ends(offsets.poll_wg, offsets.poll_wd)
     })

@@ -48,7 +48,7 @@ pub struct Marked {
     pub signal_panic: Option<u8>,
     pub wrapper_panic: Option<u8>,
     /// Run the program's finalizers and cleanups.
-    pub finalizers: [Option<u8>; 3],
+    pub finalizers: [Option<u8>; 2],
 }
 
 /// A Go program.
@@ -84,7 +84,8 @@ impl Program {
         let header = find_header(&image).ok_or_else(|| unreadable("no table of functions"))?;
         let (text, gofunc) = find_module(&image, &header, bias, memory, offsets)
             .ok_or_else(|| unreadable("no description of its module"))?;
-        let reasons = find_reasons(&image, bias, memory).ok_or_else(|| unreadable("no texts of wait reasons"))?;
+        let reasons =
+            find_reasons(&image, bias, memory).ok_or_else(|| unreadable("no texts of wait reasons"))?;
         let functions = Pclntab::new(image, header, text, gofunc);
         let [
             for_each,
@@ -105,8 +106,8 @@ impl Program {
             "runtime.main",
             "main.main",
         ]);
-        // The first until Go 1.24, the others from then on.
-        let finalizers = functions.find(["runtime.runfinq", "runtime.runFinalizers", "runtime.runCleanups"]);
+        // Tracebacks show them from Go 1.25 on; what ran finalizers before had another name.
+        let finalizers = functions.find(["runtime.runFinalizers", "runtime.runCleanups"]);
         let goexit = goexit.ok_or_else(|| unreadable("no runtime.goexit"))?;
         let (list_length, list) = for_each
             .and_then(|function| find_list(&functions, &function))
@@ -150,7 +151,12 @@ fn find_header(image: &Image) -> Option<Header> {
                 left = left.saturating_sub(1);
                 found.is_none() && left > 0
             };
-            image.search(&pattern, 8, |segment| segment.executable == executable, &mut visit);
+            image.search(
+                &pattern,
+                8,
+                |segment| segment.executable == executable,
+                &mut visit,
+            );
             if found.is_some() {
                 return found;
             }

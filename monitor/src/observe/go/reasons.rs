@@ -22,7 +22,9 @@ pub fn nature(reason: &str) -> Nature {
         "sleep" | "timer goroutine (idle)" => Nature::Passing,
         // It runs when its caller says so, and its counter of switches stands still while it does.
         "coroutine" => Nature::Passing,
-        "preempted" | "panicwait" | "debug call" | "GOMAXPROCS updater (idle)" | "dumping heap" => Nature::Passing,
+        "preempted" | "panicwait" | "debug call" | "GOMAXPROCS updater (idle)" | "dumping heap" => {
+            Nature::Passing
+        }
         "finalizer wait" | "cleanup wait" | "force gc (idle)" | "trace reader (blocked)" => Nature::Passing,
         "" | "system goroutine wait" => Nature::Passing,
         _ if reason.starts_with("GC ")
@@ -65,7 +67,14 @@ mod tests {
 
     #[test]
     fn what_ends_by_itself_or_is_the_runtimes_is_not() {
-        for reason in ["sleep", "coroutine", "GC worker (idle)", "GC assist wait", "finalizer wait", ""] {
+        for reason in [
+            "sleep",
+            "coroutine",
+            "GC worker (idle)",
+            "GC assist wait",
+            "finalizer wait",
+            "",
+        ] {
             assert_eq!(nature(reason), Nature::Passing, "{reason}");
         }
     }

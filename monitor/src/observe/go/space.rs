@@ -96,7 +96,10 @@ impl Space for Flat {
             return false;
         };
         let at = at as usize;
-        let Some(found) = at.checked_add(bytes.len()).and_then(|end| self.bytes.get(at..end)) else {
+        let Some(found) = at
+            .checked_add(bytes.len())
+            .and_then(|end| self.bytes.get(at..end))
+        else {
             return false;
         };
         bytes.copy_from_slice(found);

@@ -50,7 +50,10 @@ impl Copied<'_> {
 
     /// The word at an address of the process.
     fn word(&self, address: u64) -> Option<u64> {
-        word(self.bytes, usize::try_from(address.checked_sub(self.goroutine.sp)?).ok()?)
+        word(
+            self.bytes,
+            usize::try_from(address.checked_sub(self.goroutine.sp)?).ok()?,
+        )
     }
 
     fn own(&self, pc: u64) -> u64 {
@@ -84,10 +87,7 @@ impl Copied<'_> {
     fn by_table<S: Space>(&self, functions: &Pclntab<S>) -> Pcs {
         let (mut sp, mut pc) = (self.goroutine.sp, self.own(self.goroutine.pc));
         let mut pcs = Vec::new();
-        let truncated = |pcs| Pcs {
-            pcs,
-            truncated: true,
-        };
+        let truncated = |pcs| Pcs { pcs, truncated: true };
         while pcs.len() < MAX_PCS {
             if self.goexit.contains(&pc) {
                 return Pcs {

@@ -63,7 +63,11 @@ impl Places {
 
     /// Some that have no name yet.
     pub fn unnamed(&self, count: usize) -> Vec<u64> {
-        self.sites[self.named..].iter().take(count).map(|(pc, _)| *pc).collect()
+        self.sites[self.named..]
+            .iter()
+            .take(count)
+            .map(|(pc, _)| *pc)
+            .collect()
     }
 
     /// Their names, in the order in which [`Self::unnamed`] told them.
@@ -119,12 +123,21 @@ impl Memory {
         let told = match entry.status {
             Status::Active => return (Reason::Static(""), Nature::Passing),
             Status::Syscall => (Reason::Static("syscall"), Nature::Open(WaitClass::External)),
-            Status::Waiting => self.reasons.get(usize::from(entry.reason)).cloned().unwrap_or_else(unknown),
+            Status::Waiting => self
+                .reasons
+                .get(usize::from(entry.reason))
+                .cloned()
+                .unwrap_or_else(unknown),
         };
-        let runs = self.runs.site(entry.runs).map_or("", |site| site.function.as_str());
+        let runs = self
+            .runs
+            .site(entry.runs)
+            .map_or("", |site| site.function.as_str());
         match told {
             // A finalizer that blocks is the program's.
-            (reason, Nature::Open(_)) if is_runtime(runs) && !(runs_finalizers(runs) && entry.status == Status::Waiting) => {
+            (reason, Nature::Open(_))
+                if is_runtime(runs) && !(runs_finalizers(runs) && entry.status == Status::Waiting) =>
+            {
                 (reason, Nature::Passing)
             }
             told => told,
@@ -164,7 +177,8 @@ impl Memory {
 
     /// Some stacks that have no names yet.
     pub fn unnamed_stacks(&self) -> Vec<(Pcs, u32)> {
-        let unnamed = |(_, number): &(&Pcs, &u32)| self.stacks.get(**number as usize).is_some_and(Option::is_none);
+        let unnamed =
+            |(_, number): &(&Pcs, &u32)| self.stacks.get(**number as usize).is_some_and(Option::is_none);
         let numbers = self.numbers.iter().filter(unnamed);
         numbers.map(|(pcs, number)| (pcs.clone(), *number)).collect()
     }
@@ -215,7 +229,11 @@ impl Memory {
         self.stacks = stacks;
         for entry in self.tracker.entries_mut() {
             if let Stacked::Number(number) = entry.stack() {
-                entry.set_stack(moved.get(&number).map_or(Stacked::Unasked, |number| Stacked::Number(*number)));
+                entry.set_stack(
+                    moved
+                        .get(&number)
+                        .map_or(Stacked::Unasked, |number| Stacked::Number(*number)),
+                );
             }
         }
     }

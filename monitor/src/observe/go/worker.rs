@@ -177,7 +177,12 @@ impl Clerk {
         Some(view)
     }
 
-    fn try_look(&mut self, who: Who, process: &mut Process, until: Instant) -> Result<BTreeSet<Cause>, Failure> {
+    fn try_look(
+        &mut self,
+        who: Who,
+        process: &mut Process,
+        until: Instant,
+    ) -> Result<BTreeSet<Cause>, Failure> {
         let Answer::Begun(begun) = self.ask(&Question::Begin(who), until)? else {
             return Err(another_answer());
         };
@@ -199,7 +204,11 @@ impl Clerk {
                 ..
             } = &batch;
             let began = *began.get_or_insert(batch.began);
-            entries.extend(records.iter().map(|record| memory.entry(record, began, batch.ended)));
+            entries.extend(
+                records
+                    .iter()
+                    .map(|record| memory.entry(record, began, batch.ended)),
+            );
             if *unreadable > 0 {
                 incomplete.insert(Cause::GoroutinesUnreadable);
             }
@@ -228,7 +237,8 @@ impl Clerk {
                 return Ok(());
             }
             let asked = (made_at.len(), runs.len());
-            let Answer::Sites { made_at, runs } = self.ask(&Question::Sites { who, made_at, runs }, until)? else {
+            let Answer::Sites { made_at, runs } = self.ask(&Question::Sites { who, made_at, runs }, until)?
+            else {
                 return Err(another_answer());
             };
             if (made_at.len(), runs.len()) != asked {
@@ -248,7 +258,10 @@ impl Clerk {
     ) -> Result<(), Failure> {
         for indices in unasked.chunks(MAX_STACKS) {
             let entries = memory.tracker.entries();
-            let wanted = indices.iter().filter_map(|index| entries.get(*index)).map(|entry| entry.wanted());
+            let wanted = indices
+                .iter()
+                .filter_map(|index| entries.get(*index))
+                .map(|entry| entry.wanted());
             let question = Question::Stacks(who, wanted.collect());
             let Answer::Stacks(answer) = self.ask(&question, until)? else {
                 return Err(another_answer());
@@ -260,7 +273,9 @@ impl Clerk {
                     continue;
                 };
                 match outcome {
-                    Outcome::Stack { has_deadline: true, .. } => entry.set_stack(Stacked::Passing),
+                    Outcome::Stack {
+                        has_deadline: true, ..
+                    } => entry.set_stack(Stacked::Passing),
                     Outcome::Stack { number, .. } => {
                         let number = numbers.get(number as usize).copied().flatten();
                         entry.set_stack(number.map_or(Stacked::Unreadable, Stacked::Number));
@@ -307,7 +322,10 @@ impl Clerk {
                 let why = format!("{error}: left alone for {LEFT_ALONE:?}");
                 Err(Failure::Incomplete(Cause::GoroutinesUnresponsive, why))
             }
-            Err(error) => Err(Failure::Incomplete(Cause::GoroutinesUnreadable, error.to_string())),
+            Err(error) => Err(Failure::Incomplete(
+                Cause::GoroutinesUnreadable,
+                error.to_string(),
+            )),
         }
     }
 }

@@ -43,7 +43,9 @@ pub fn inside(program: &Program, wrapper: &Function) -> Option<Site> {
             if instruction.code() == Code::Call_rel32_64 {
                 let target = instruction.near_branch_target();
                 let function = program.functions.function(target).filter(|it| it.entry == target);
-                let name = function.as_ref().and_then(|function| program.functions.name(function));
+                let name = function
+                    .as_ref()
+                    .and_then(|function| program.functions.name(function));
                 if name.is_some_and(|name| !name.starts_with("runtime.")) {
                     called = function;
                     break;

@@ -41,7 +41,11 @@ pub fn look(target: &Target) -> Process {
 pub fn seen(process: &Process) -> Groups {
     let mut groups = Groups::new();
     let function = |site: &Value| site["function"].as_str().unwrap_or_default().to_owned();
-    for group in process.groups().iter().filter(|group| group["kind"] == "goroutine") {
+    for group in process
+        .groups()
+        .iter()
+        .filter(|group| group["kind"] == "goroutine")
+    {
         let key = [
             group["reason"].as_str().unwrap().to_owned(),
             group["wait_class"].as_str().unwrap().to_owned(),
@@ -57,7 +61,18 @@ pub fn seen(process: &Process) -> Groups {
     groups
 }
 
-/// `1.27` → 27.
-pub fn minor(version: &str) -> u32 {
-    version.split('.').nth(1).unwrap().parse().unwrap()
+/// Compares them, and tells only what differs.
+pub fn assert_same(seen: &Groups, expected: &Groups, what: &str) {
+    let only = |a: &Groups, b: &Groups| -> Groups {
+        let differs = |(key, count): &(&[String; 5], &u64)| b.get(*key) != Some(*count);
+        a.iter()
+            .filter(differs)
+            .map(|(key, count)| (key.clone(), *count))
+            .collect()
+    };
+    let (unexpected, missing) = (only(seen, expected), only(expected, seen));
+    assert!(
+        unexpected.is_empty() && missing.is_empty(),
+        "{what}: seen {unexpected:#?}, expected {missing:#?}"
+    );
 }

@@ -2,7 +2,7 @@
 
 use testbed::go::{self, Flavor};
 
-use super::bed::{Expected, groups, look, minor, seen, start};
+use super::bed::{Expected, assert_same, groups, look, seen, start};
 
 const SCENARIOS: [&str; 21] = [
     "chan_receive=2",
@@ -30,37 +30,188 @@ const SCENARIOS: [&str; 21] = [
 
 /// What is to be seen of [`SCENARIOS`]. The reasons of the locks became more exact from version to version.
 fn expected(version: &str) -> Vec<Expected<'static>> {
-    let by = |from: u32, then: &'static str| if minor(version) >= from { then } else { "semacquire" };
+    let by = |from: u32, then: &'static str| {
+        if go::minor(version) >= from {
+            then
+        } else {
+            "semacquire"
+        }
+    };
     let (mutex, read, write) = (
         by(20, "sync.Mutex.Lock"),
         by(20, "sync.RWMutex.RLock"),
         by(20, "sync.RWMutex.Lock"),
     );
-    let waitgroup = by(25, "sync.WaitGroup.Wait");
-    let main = |site: &'static str, spawn: &'static str| (site, spawn);
-    let _ = main;
+    let waitgroup = by(24, "sync.WaitGroup.Wait");
     vec![
-        ("chan receive", "internal", "main.chanReceiveForever", "main.leakChanReceive", "main.spawnChanReceive", 2),
-        ("chan send", "internal", "main.chanSendForever", "main.leakChanSend", "main.spawnChanSend", 3),
-        ("chan receive (nil chan)", "internal", "main.nilReceiveForever", "main.leakNilReceive", "main.spawnNilReceive", 1),
-        ("chan send (nil chan)", "internal", "main.nilSendForever", "main.leakNilSend", "main.spawnNilSend", 2),
-        ("select", "internal", "main.selectForever", "main.leakSelect", "main.spawnSelect", 3),
-        ("select (no cases)", "internal", "main.emptySelectForever", "main.leakEmptySelect", "main.spawnEmptySelect", 1),
-        ("chan receive", "internal", "main.contextForever", "main.leakContext", "main.spawnContext", 2),
-        ("select", "internal", "main.(*weighted).acquire", "main.leakWeighted", "main.spawnWeighted", 2),
-        ("chan receive", "internal", "main.chanReceiveForever", "main.spawnByClosure.func1", "main.spawnByClosure", 2),
-        ("chan receive", "internal", "main.chanReceiveForever", "main.leakWithArguments", "main.spawnWithArguments", 4),
-        (mutex, "internal", "main.mutexForever", "main.leakMutex", "main.spawnMutex", 2),
-        (read, "internal", "main.rwMutexReadForever", "main.leakRWMutexRead", "main.spawnRWMutexRead", 1),
-        (write, "internal", "main.rwMutexWriteForever", "main.leakRWMutexWrite", "main.spawnRWMutexWrite", 3),
-        (waitgroup, "internal", "main.waitGroupForever", "main.leakWaitGroup", "main.spawnWaitGroup", 2),
-        ("sync.Cond.Wait", "internal", "main.condForever", "main.leakCond", "main.spawnCond", 2),
-        ("chan receive", "internal", "main.chanReceiveForever", "main.leakOnce", "main.spawnOnce", 1),
-        ("IO wait", "external", "main.pipeReadForever", "main.leakPipeRead", "main.spawnPipeRead", 2),
-        ("IO wait", "external", "main.tcpReadForever", "main.leakTCPRead", "main.spawnTCPRead", 3),
-        ("IO wait", "external", "main.acceptForever", "main.leakAccept", "main.spawnAccept", 1),
-        ("read", "external", "main.syscallReadForever", "main.leakSyscallRead", "main.spawnSyscallRead", 2),
-        ("read", "external", "main.syscallReadForever", "main.leakLockedSyscall", "main.spawnLockedSyscall", 1),
+        (
+            "chan receive",
+            "internal",
+            "main.chanReceiveForever",
+            "main.leakChanReceive",
+            "main.spawnChanReceive",
+            2,
+        ),
+        (
+            "chan send",
+            "internal",
+            "main.chanSendForever",
+            "main.leakChanSend",
+            "main.spawnChanSend",
+            3,
+        ),
+        (
+            "chan receive (nil chan)",
+            "internal",
+            "main.nilReceiveForever",
+            "main.leakNilReceive",
+            "main.spawnNilReceive",
+            1,
+        ),
+        (
+            "chan send (nil chan)",
+            "internal",
+            "main.nilSendForever",
+            "main.leakNilSend",
+            "main.spawnNilSend",
+            2,
+        ),
+        (
+            "select",
+            "internal",
+            "main.selectForever",
+            "main.leakSelect",
+            "main.spawnSelect",
+            3,
+        ),
+        (
+            "select (no cases)",
+            "internal",
+            "main.emptySelectForever",
+            "main.leakEmptySelect",
+            "main.spawnEmptySelect",
+            1,
+        ),
+        (
+            "chan receive",
+            "internal",
+            "main.contextForever",
+            "main.leakContext",
+            "main.spawnContext",
+            2,
+        ),
+        (
+            "select",
+            "internal",
+            "main.(*weighted).acquire",
+            "main.leakWeighted",
+            "main.spawnWeighted",
+            2,
+        ),
+        (
+            "chan receive",
+            "internal",
+            "main.chanReceiveForever",
+            "main.spawnByClosure.func1",
+            "main.spawnByClosure",
+            2,
+        ),
+        (
+            "chan receive",
+            "internal",
+            "main.chanReceiveForever",
+            "main.leakWithArguments",
+            "main.spawnWithArguments",
+            4,
+        ),
+        (
+            mutex,
+            "internal",
+            "main.mutexForever",
+            "main.leakMutex",
+            "main.spawnMutex",
+            2,
+        ),
+        (
+            read,
+            "internal",
+            "main.rwMutexReadForever",
+            "main.leakRWMutexRead",
+            "main.spawnRWMutexRead",
+            1,
+        ),
+        (
+            write,
+            "internal",
+            "main.rwMutexWriteForever",
+            "main.leakRWMutexWrite",
+            "main.spawnRWMutexWrite",
+            3,
+        ),
+        (
+            waitgroup,
+            "internal",
+            "main.waitGroupForever",
+            "main.leakWaitGroup",
+            "main.spawnWaitGroup",
+            2,
+        ),
+        (
+            "sync.Cond.Wait",
+            "internal",
+            "main.condForever",
+            "main.leakCond",
+            "main.spawnCond",
+            2,
+        ),
+        (
+            "chan receive",
+            "internal",
+            "main.chanReceiveForever",
+            "main.leakOnce",
+            "main.spawnOnce",
+            1,
+        ),
+        (
+            "IO wait",
+            "external",
+            "main.pipeReadForever",
+            "main.leakPipeRead",
+            "main.spawnPipeRead",
+            2,
+        ),
+        (
+            "IO wait",
+            "external",
+            "main.tcpReadForever",
+            "main.leakTCPRead",
+            "main.spawnTCPRead",
+            3,
+        ),
+        (
+            "IO wait",
+            "external",
+            "main.acceptForever",
+            "main.leakAccept",
+            "main.spawnAccept",
+            1,
+        ),
+        (
+            "read",
+            "external",
+            "main.syscallReadForever",
+            "main.leakSyscallRead",
+            "main.spawnSyscallRead",
+            2,
+        ),
+        (
+            "read",
+            "external",
+            "main.syscallReadForever",
+            "main.leakLockedSyscall",
+            "main.spawnLockedSyscall",
+            1,
+        ),
     ]
 }
 
@@ -69,8 +220,15 @@ fn check(version: &str, flavor: Flavor) {
         return;
     };
     let process = look(&target);
-    assert!(process.incomplete().is_empty(), "{version} {flavor:?}: {process:?}");
-    assert_eq!(seen(&process), groups(&expected(version)), "{version} {flavor:?}");
+    assert!(
+        process.incomplete().is_empty(),
+        "{version} {flavor:?}: {process:?}"
+    );
+    assert_same(
+        &seen(&process),
+        &groups(&expected(version)),
+        &format!("{version} {flavor:?}"),
+    );
     assert_eq!(process.value["runtimes"][0], "go");
     let said = process.value["go_version"].as_str().unwrap();
     assert!(said.strip_prefix("go").unwrap().starts_with(version), "{said}");
@@ -115,10 +273,28 @@ fn goroutines_in_c_and_called_back_from_there_are_told() {
                 continue;
             };
             let expected = [
-                ("pause", "external", "main.cgoPauseForever", "main.leakCgoPause", "main.spawnCgoPause", 2),
-                ("chan receive", "internal", "main.chanReceiveForever", "main.leakCgoCallback", "main.spawnCgoCallback", 3),
+                (
+                    "pause",
+                    "external",
+                    "main.cgoPauseForever",
+                    "main.leakCgoPause",
+                    "main.spawnCgoPause",
+                    2,
+                ),
+                (
+                    "chan receive",
+                    "internal",
+                    "main.chanReceiveForever",
+                    "main.leakCgoCallback",
+                    "main.spawnCgoCallback",
+                    3,
+                ),
             ];
-            assert_eq!(seen(&look(&target)), groups(&expected), "{version} {flavor:?}");
+            assert_same(
+                &seen(&look(&target)),
+                &groups(&expected),
+                &format!("{version} {flavor:?}"),
+            );
         }
     }
 }
@@ -126,7 +302,12 @@ fn goroutines_in_c_and_called_back_from_there_are_told() {
 #[test]
 fn a_goroutine_tied_to_a_thread_is_told_as_any_other() {
     for version in go::versions() {
-        let Some(target) = start("go::blocking::locked", version, Flavor::Plain, &["locked_receive=3"]) else {
+        let Some(target) = start(
+            "go::blocking::locked",
+            version,
+            Flavor::Plain,
+            &["locked_receive=3"],
+        ) else {
             continue;
         };
         let expected = [(
@@ -137,6 +318,6 @@ fn a_goroutine_tied_to_a_thread_is_told_as_any_other() {
             "main.spawnLockedReceive",
             3,
         )];
-        assert_eq!(seen(&look(&target)), groups(&expected), "{version}");
+        assert_same(&seen(&look(&target)), &groups(&expected), version);
     }
 }

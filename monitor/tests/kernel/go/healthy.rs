@@ -2,7 +2,7 @@
 
 use testbed::go::{self, Flavor};
 
-use super::bed::{Groups, look, minor, seen, start};
+use super::bed::{Groups, assert_same, look, seen, start};
 
 const SCENARIOS: [&str; 7] = [
     "sleep=3",
@@ -22,7 +22,7 @@ fn nothing_of_what_is_healthy_is_blocked() {
         };
         let process = look(&target);
         assert!(process.incomplete().is_empty(), "{version}: {process:?}");
-        assert_eq!(seen(&process), Groups::new(), "{version}");
+        assert_same(&seen(&process), &Groups::new(), version);
         // Those of the scenarios (a worker has somebody to work for), the main goroutine, and the runtime's own.
         let goroutines = process.value["tasks"]["goroutine"].as_u64().unwrap();
         assert!((64..100).contains(&goroutines), "{version}: {goroutines}");
@@ -31,10 +31,10 @@ fn nothing_of_what_is_healthy_is_blocked() {
 
 #[test]
 fn a_coroutine_is_never_blocked() {
-    for version in go::versions().iter().filter(|version| minor(version) >= 23) {
+    for version in go::versions().iter().filter(|version| go::minor(version) >= 23) {
         let Some(target) = start("go::healthy::coroutine", version, Flavor::Plain, &["iter_pull=3"]) else {
             continue;
         };
-        assert_eq!(seen(&look(&target)), Groups::new(), "{version}");
+        assert_same(&seen(&look(&target)), &Groups::new(), version);
     }
 }

@@ -128,15 +128,29 @@ fn functions_are_found_by_address_and_by_name() {
 fn values_hold_from_one_step_to_the_next() {
     let table = two();
     let first = table.function(TEXT).unwrap();
-    for (offset, size, line) in [(0, 0, 10), (3, 0, 10), (4, 24, 10), (7, 24, 10), (8, 24, 12), (63, 24, 12)] {
+    for (offset, size, line) in [
+        (0, 0, 10),
+        (3, 0, 10),
+        (4, 24, 10),
+        (7, 24, 10),
+        (8, 24, 12),
+        (63, 24, 12),
+    ] {
         assert_eq!(table.frame_size(&first, TEXT + offset), Some(size));
         let (file, found) = table.line(&first, TEXT + offset);
-        assert_eq!((file.as_deref(), found), (Some("/src/main.go"), Some(line)), "{offset}");
+        assert_eq!(
+            (file.as_deref(), found),
+            (Some("/src/main.go"), Some(line)),
+            "{offset}"
+        );
     }
     assert_eq!(table.frame_size(&first, TEXT + 64), None);
     let calls = table.calls(&first, TEXT);
     assert_eq!(calls.len(), 1);
-    assert_eq!((calls[0].function.as_str(), calls[0].inlined), ("main.first", false));
+    assert_eq!(
+        (calls[0].function.as_str(), calls[0].inlined),
+        ("main.first", false)
+    );
 }
 
 #[test]

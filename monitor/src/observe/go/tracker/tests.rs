@@ -20,7 +20,13 @@ fn waiting(id: u64, seq: u8) -> Record {
 /// Looks at these at that second; ages in seconds by number.
 fn look(tracker: &mut Tracker, second: u64, records: &[Record]) -> Vec<(u64, Option<u64>)> {
     let at = second * SECOND;
-    tracker.look(at, records.iter().map(|record| Entry::new(record, at, at, 0, 0)).collect());
+    tracker.look(
+        at,
+        records
+            .iter()
+            .map(|record| Entry::new(record, at, at, 0, 0))
+            .collect(),
+    );
     let entries = tracker.entries().iter();
     entries
         .map(|entry| (entry.id, tracker.age(entry).map(|age| age.as_secs())))
@@ -30,8 +36,14 @@ fn look(tracker: &mut Tracker, second: u64, records: &[Record]) -> Vec<(u64, Opt
 #[test]
 fn who_has_not_run_waits_since_the_first_look() {
     let mut tracker = Tracker::default();
-    assert_eq!(look(&mut tracker, 10, &[waiting(2, 7), waiting(1, 7)]), [(1, Some(0)), (2, Some(0))]);
-    assert_eq!(look(&mut tracker, 13, &[waiting(1, 7), waiting(2, 8)]), [(1, Some(3)), (2, Some(0))]);
+    assert_eq!(
+        look(&mut tracker, 10, &[waiting(2, 7), waiting(1, 7)]),
+        [(1, Some(0)), (2, Some(0))]
+    );
+    assert_eq!(
+        look(&mut tracker, 13, &[waiting(1, 7), waiting(2, 8)]),
+        [(1, Some(3)), (2, Some(0))]
+    );
     assert_eq!(
         look(&mut tracker, 20, &[waiting(1, 7), waiting(2, 8), waiting(3, 0)]),
         [(1, Some(10)), (2, Some(7)), (3, Some(0))]
@@ -41,9 +53,18 @@ fn who_has_not_run_waits_since_the_first_look() {
 #[test]
 fn another_place_reason_or_state_is_another_wait() {
     let other = [
-        Record { place: 4, ..waiting(1, 7) },
-        Record { reason: 15, ..waiting(1, 7) },
-        Record { status: Status::Syscall, ..waiting(1, 7) },
+        Record {
+            place: 4,
+            ..waiting(1, 7)
+        },
+        Record {
+            reason: 15,
+            ..waiting(1, 7)
+        },
+        Record {
+            status: Status::Syscall,
+            ..waiting(1, 7)
+        },
     ];
     for other in other {
         let mut tracker = Tracker::default();
@@ -60,7 +81,10 @@ fn who_runs_does_not_wait_however_often_it_is_seen() {
     };
     let mut tracker = Tracker::default();
     for second in 10..13 {
-        assert_eq!(look(&mut tracker, second, std::slice::from_ref(&running)), [(1, None)]);
+        assert_eq!(
+            look(&mut tracker, second, std::slice::from_ref(&running)),
+            [(1, None)]
+        );
     }
     assert_eq!(look(&mut tracker, 13, &[waiting(1, 7)]), [(1, Some(0))]);
 }

@@ -1,0 +1,1 @@
+//! Programs that claim to be Go and lie.
