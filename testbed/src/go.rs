@@ -60,7 +60,7 @@ pub const ALL: [&str; 8] = ["1.19", "1.21", "1.22", "1.23", "1.24", "1.25", "1.2
 pub const SOME: [&str; 4] = ["1.19", "1.22", "1.24", "1.27"];
 
 /// Tells tests to be made with all versions.
-const EVERY_VERSION: &str = "TASKLEAK_ALL_GO";
+pub const EVERY_VERSION: &str = "TASKLEAK_ALL_GO";
 
 /// Versions that tests are to be made with: a few, or all (`cargo xtask test --all`).
 pub fn versions() -> &'static [&'static str] {
@@ -130,9 +130,8 @@ pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
 
 /// The `go` of a version such as `1.27`, whatever its patch release.
 fn toolchain(version: &str) -> Option<PathBuf> {
-    let target = folders::outputs();
-    let tools = target.parent()?.join("tools/go");
-    let ours = fs::read_dir(tools)
+    let tools = folders::sources().join("../target/tools/go");
+    let ours = fs::read_dir(&tools)
         .into_iter()
         .flatten()
         .flatten()
@@ -148,7 +147,14 @@ fn toolchain(version: &str) -> Option<PathBuf> {
     let mut found: Vec<_> = ours
         .filter(is_wanted)
         .map(|folder| folder.join("go/bin/go"))
-        .chain([debian])
+        .chain(
+            [tools.join("1.19/usr/lib/go-1.19/bin/go"), debian]
+                .into_iter()
+                .filter(|go| {
+                    let path = go.to_string_lossy();
+                    path.contains(&format!("go-{version}/"))
+                }),
+        )
         .filter(|go| go.is_file())
         .collect();
     found.sort();

@@ -80,7 +80,7 @@ fn main() -> ExitCode {
 fn perform(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup { tests: false } => setup::for_build(true)?,
-        Task::Setup { tests: true } => setup::for_tests(true)?,
+        Task::Setup { tests: true } => setup::for_tests(false, true)?,
         Task::Build => {
             setup::for_build(false)?;
             run::build()?;

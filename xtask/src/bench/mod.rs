@@ -3,6 +3,7 @@
 mod footprint;
 mod futex;
 mod futexctn;
+mod go;
 mod load;
 mod spawn;
 mod stacks;
@@ -34,6 +35,10 @@ enum Bench {
     Stacks,
     /// Thread creation with and without the spawn probe
     Spawn,
+    /// A snapshot of 100,000 goroutines, beside the program's own profiles
+    Go,
+    /// A snapshot of a million goroutines
+    GoMillion,
 }
 
 impl Bench {
@@ -45,6 +50,8 @@ impl Bench {
             Self::Footprint => footprint::footprint(),
             Self::Stacks => stacks::stacks(),
             Self::Spawn => spawn::spawn(),
+            Self::Go => go::snapshot(),
+            Self::GoMillion => go::million(),
         }
     }
 }
@@ -52,6 +59,7 @@ impl Bench {
 pub fn run(options: &Options) -> Result<()> {
     setup::for_build(false)?;
     setup::for_programs()?;
+    setup::for_go();
     run::build()?;
     for bench in Bench::value_variants() {
         if options.only.is_empty() || options.only.contains(bench) {

@@ -178,7 +178,8 @@ fn find_module(
     let mut candidates = Vec::new();
     search_data(image, bias, memory, &wanted, &mut candidates);
     candidates.into_iter().find_map(|address| {
-        let word = |offset: u64| Some(memory.u64(address.checked_add(offset)?)?.wrapping_sub(bias));
+        let word =
+            |offset: u64| Some(data(image, bias, memory, address.checked_add(offset)?)?.wrapping_sub(bias));
         // funcnametab, and pclntable: the parts of the table that are its first and its last.
         if word(8)? != header.names || word(104)? != header.functions {
             return None;
@@ -217,6 +218,16 @@ fn search_data(image: &Image, bias: u64, memory: &mut Memory, wanted: &[u8; 8], 
     }
 }
 
+/// A word of the program's data that nobody changes once it runs. Where it stands in the file, its page need not be in
+/// memory.
+fn data(image: &Image, bias: u64, memory: &Memory, address: u64) -> Option<u64> {
+    if image.is_relocatable {
+        memory.u64(address)
+    } else {
+        image.u64(address.wrapping_sub(bias))
+    }
+}
+
 /// `runtime.waitReasonStrings`, found by one of its texts.
 fn find_reasons(image: &Image, bias: u64, memory: &mut Memory) -> Option<Vec<String>> {
     let (text, number) = KNOWN_REASON;
@@ -244,7 +255,8 @@ fn read_reasons(image: &Image, bias: u64, memory: &Memory, table: u64) -> Option
     let mut reasons = Vec::new();
     for number in 0..MAX_REASONS {
         let at = table.checked_add(16 * number)?;
-        let (Some(address), Some(length)) = (memory.u64(at), memory.u64(at.checked_add(8)?)) else {
+        let length = data(image, bias, memory, at.checked_add(8)?);
+        let (Some(address), Some(length)) = (data(image, bias, memory, at), length) else {
             break;
         };
         // The first one is empty, and the only one.

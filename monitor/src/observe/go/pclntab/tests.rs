@@ -155,7 +155,7 @@ fn values_hold_from_one_step_to_the_next() {
 
 #[test]
 fn headers_that_lie_are_none() {
-    let (flat, _) = Builder::new().build(0);
+    let Pclntab { space: flat, .. } = two();
     let lie = |at: usize, word: u64| {
         let mut bytes = flat.bytes.clone();
         bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
