@@ -14,6 +14,7 @@ func init() {
 	scenarios["deadline_read"] = spawnDeadlineRead
 	scenarios["worker"] = spawnWorker
 	scenarios["collect"] = spawnCollect
+	scenarios["churn"] = spawnChurn
 }
 
 var ticks int64
@@ -104,3 +105,25 @@ func idleCollect() {
 		time.Sleep(200 * time.Millisecond)
 	}
 }
+
+// Makes goroutines without end, each of which ends soon.
+//
+//go:noinline
+func spawnChurn() { go idleChurn() }
+
+//go:noinline
+func idleChurn() {
+	begun.Done()
+	done := make(chan int)
+	for {
+		for i := 0; i < 50; i++ {
+			go briefly(done)
+		}
+		for i := 0; i < 50; i++ {
+			<-done
+		}
+	}
+}
+
+//go:noinline
+func briefly(done chan int) { time.Sleep(time.Millisecond); done <- 1 }

@@ -61,7 +61,16 @@ impl Target {
 
     /// Starts a command that keeps the contract of the programs, and returns when it has said `ready`.
     pub fn start_command(command: Command, args: &[&str]) -> Result<Self> {
-        Self::start_built(command, args, |command| command, Some(captured_stderr()?), true)
+        Self::start_command_with(command, args, |command| command)
+    }
+
+    /// The same below a wrapper, as [`Self::start_with`].
+    pub fn start_command_with(
+        command: Command,
+        args: &[&str],
+        wrap: impl FnOnce(Command) -> Command,
+    ) -> Result<Self> {
+        Self::start_built(command, args, wrap, Some(captured_stderr()?), true)
     }
 
     fn start_built(

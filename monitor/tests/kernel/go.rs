@@ -3,5 +3,6 @@
 mod articles;
 mod bed;
 mod blocking;
+mod daemon;
 mod healthy;
 mod scale;

@@ -41,6 +41,7 @@ use worker::{Look, Worker};
 use crate::{
     model::{Cause, Kind, Observation, ProcessId, Task},
     observe::helper::HelperOptions,
+    target::pidns::Numbers,
 };
 
 /// Goroutines of all processes that run Go.
@@ -157,16 +158,21 @@ fn add(observation: &mut Observation, view: View) {
         in_calls,
         ..
     } = view;
-    let threads: HashMap<u64, &Task> = if in_calls.is_empty() {
-        HashMap::new()
-    } else {
-        observation.tasks.iter().map(|task| (task.id, task)).collect()
-    };
-    for (index, thread) in in_calls {
-        if let Some(thread) = threads.get(&thread.into())
-            && let Some(task) = tasks.get_mut(index)
-        {
-            wait_of_thread(task, thread);
+    if !in_calls.is_empty() {
+        let threads: HashMap<u32, &Task> = observation
+            .tasks
+            .iter()
+            .map(|task| (task.id as u32, task))
+            .collect();
+        // The runtime knows its threads by their numbers in the innermost namespace.
+        let numbers = Numbers::of(observation.process.id.pid, threads.keys().copied());
+        for (index, inner) in in_calls {
+            let outer = numbers.as_ref().ok().and_then(|numbers| numbers.outer(inner));
+            if let Some(thread) = outer.and_then(|outer| threads.get(&outer))
+                && let Some(task) = tasks.get_mut(index)
+            {
+                wait_of_thread(task, thread);
+            }
         }
     }
     observation.incomplete.extend(incomplete);

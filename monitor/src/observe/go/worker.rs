@@ -122,6 +122,8 @@ struct Clerk {
 /// Why a look did not come to its end.
 enum Failure {
     NotGo,
+    /// The helper process died, perhaps over this very process.
+    HelperDied(String),
     Incomplete(Cause, String),
 }
 
@@ -159,9 +161,17 @@ impl Clerk {
             start_boottime: look.process.start_boottime,
             exec_id: look.process.exec_id,
         };
-        let view = match self.try_look(who, &mut process, now + BUDGET) {
+        let mut looked = self.try_look(who, &mut process, now + BUDGET);
+        if matches!(looked, Err(Failure::HelperDied(_))) {
+            // It may have been ended for something else; a new one knows nothing, what is remembered is here.
+            looked = self.try_look(who, &mut process, now + BUDGET);
+        }
+        if let Err(Failure::HelperDied(why)) = looked {
+            looked = Err(Failure::Incomplete(Cause::GoroutinesUnresponsive, why));
+        }
+        let view = match looked {
             Ok(incomplete) => process.memory.view(&process.version, self.threshold, incomplete),
-            Err(Failure::NotGo) => return None,
+            Err(Failure::NotGo | Failure::HelperDied(_)) => return None,
             Err(Failure::Incomplete(cause, why)) => {
                 if cause == Cause::GoroutinesUnresponsive {
                     process.left_alone_until = Some(now + LEFT_ALONE);
@@ -318,10 +328,13 @@ impl Clerk {
                 Refusal::Unreadable(why) => Failure::Incomplete(Cause::GoroutinesUnreadable, why),
             }),
             Ok(answer) => Ok(answer),
-            Err(error @ (HelperError::Unresponsive | HelperError::Failed(_))) => {
+            Err(error @ HelperError::Unresponsive) => {
                 let why = format!("{error}: left alone for {LEFT_ALONE:?}");
                 Err(Failure::Incomplete(Cause::GoroutinesUnresponsive, why))
             }
+            Err(error @ HelperError::Failed(_)) => Err(Failure::HelperDied(format!(
+                "{error}: left alone for {LEFT_ALONE:?}"
+            ))),
             Err(error) => Err(Failure::Incomplete(
                 Cause::GoroutinesUnreadable,
                 error.to_string(),
