@@ -6,3 +6,4 @@ mod blocking;
 mod daemon;
 mod healthy;
 mod scale;
+mod servers;

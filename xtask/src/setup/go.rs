@@ -21,6 +21,41 @@ const DEBIAN_SUITE: &str = "bookworm";
 const DEBIAN_PACKAGES: [&str; 2] = ["golang-1.19-go", "golang-1.19-src"];
 const DEBIAN_GO: &str = "usr/lib/go-1.19/bin/go";
 
+/// Servers that are written in Go, of two of Debian's releases: stripped, made by an old Go and by a newer one.
+const SERVERS: [&str; 4] = ["etcd-server", "caddy", "syncthing", "prometheus"];
+const SUITES: [&str; 2] = ["bookworm", "trixie"];
+
+/// Brings the servers that the tests of the real world start.
+pub fn servers() -> Outcome {
+    let mut brought = Vec::new();
+    for suite in SUITES {
+        let folder = workspace::tools().join("go-servers").join(suite);
+        if folder.join("usr/bin/etcd").is_file() {
+            continue;
+        }
+        let made = folder.parent().map_or(Ok(()), fs::create_dir_all);
+        let extracted = made
+            .map_err(Into::into)
+            .and_then(|()| debian::extract(suite, &SERVERS, &folder));
+        match extracted {
+            Ok(_) => brought.push(suite),
+            Err(error) => {
+                return Outcome::Warning(format!(
+                    "no Go servers of Debian {suite}: the tests that need them report SKIPPED. {error:#}"
+                ));
+            }
+        }
+    }
+    match brought.as_slice() {
+        [] => Outcome::InPlace(format!("Go servers of Debian {}", SUITES.join(" and "))),
+        suites => Outcome::Did(format!(
+            "unpacked {} of Debian {}",
+            SERVERS.join(", "),
+            suites.join(" and ")
+        )),
+    }
+}
+
 /// Brings the toolchains that each day's tests need, or all that there are tests for. Without one the tests that
 /// need it report SKIPPED.
 pub fn ensure(all: bool) -> Outcome {

@@ -42,6 +42,7 @@ pub fn for_tests(all: bool, verbose: bool) -> Result<()> {
         report(outcome, verbose);
     }
     report(go::ensure(all), verbose);
+    report(go::servers(), verbose);
     Ok(())
 }
 

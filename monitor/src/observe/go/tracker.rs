@@ -135,7 +135,11 @@ impl Tracker {
             }
         }
         self.entries = entries;
-        self.gap = began.saturating_sub(self.looked_at);
+        // The first look proves nothing that could be wrong.
+        self.gap = match self.looked_at {
+            0 => 0,
+            before => began.saturating_sub(before),
+        };
         self.looked_at = began;
     }
 

@@ -226,6 +226,7 @@ impl Clerk {
                 break;
             }
         }
+        let read = begun_at.elapsed();
         memory.tracker.look(began.unwrap_or_default(), entries);
         self.name_places(who, memory, until)?;
         if !self.reads_stacks {
@@ -237,6 +238,13 @@ impl Clerk {
             self.read_stacks(who, memory, &unasked, until)?;
             self.name_stacks(who, memory, until)?;
         }
+        tracing::debug!(
+            "process {}: {} goroutines read in {read:?}, {} stacks until {:?}",
+            who.pid,
+            memory.tracker.entries().len(),
+            unasked.len(),
+            begun_at.elapsed()
+        );
         Ok(incomplete)
     }
 
