@@ -152,7 +152,7 @@ struct Usage {
 /// Wall time of a whole `snapshot` whose two looks follow each other at once: it has the groups and stacks of all
 /// that waits for 0 s. Its CPU time is with that of its helpers.
 fn seconds(pid: &str) -> Result<(f64, Usage)> {
-    let time = workspace::find_in_path("time").map_or_else(|| Path::new("/usr/bin/time").to_owned(), |it| it);
+    let time = workspace::find_in_path("time").unwrap_or_else(|| Path::new("/usr/bin/time").to_owned());
     if !time.exists() {
         bail!("no /usr/bin/time: apt-get install time");
     }
