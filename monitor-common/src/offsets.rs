@@ -29,6 +29,8 @@ pub struct TaskOffsets {
     pub restart_fn: u32,
     /// `task_struct.thread_info.status`: [`crate::record_flags::COMPAT`] comes from it.
     pub thread_status: u32,
+    /// `task_struct.thread.fsbase` (x86-64).
+    pub fsbase: u32,
     /// `pid.level` and `pid.numbers`, from the start of `struct pid`.
     pub pid_level: u32,
     pub pid_numbers: u32,

@@ -19,9 +19,9 @@ pub struct SpawnCall {
     pub ip: u64,
     pub sp: u64,
     pub bp: u64,
-    /// The first two words that the argument points at: C++ and Rust keep there what the thread runs. They are
+    /// The first three words that the argument points at: C++ and Rust keep there what the thread runs. They are
     /// right at this moment only.
-    pub argument_words: [u64; 2],
+    pub argument_words: [u64; 3],
 }
 
 /// A thread was made. Ids are those of the monitor's PID namespace.

@@ -49,6 +49,9 @@ pub struct TaskRecord {
     pub ip: u64,
     pub sp: u64,
     pub bp: u64,
+    /// `task_struct.thread.fsbase`: where the C library keeps what it knows of the thread. As it was when the thread
+    /// last left the CPU.
+    pub thread_pointer: u64,
     /// `task_struct.restart_block.fn`, for calls that show as `restart_syscall`.
     pub restart_fn: u64,
     pub comm: [u8; COMM_LEN],

@@ -30,7 +30,7 @@ pub fn pthread_create(ctx: ProbeContext) -> u32 {
     let regs = unsafe { &*ctx.regs };
     let argument = regs.rcx;
     // SAFETY: the helper checks the address, which may be no pointer at all.
-    let words = unsafe { bpf_probe_read_user(argument as *const [u64; 2]) }.unwrap_or_default();
+    let words = unsafe { bpf_probe_read_user(argument as *const [u64; 3]) }.unwrap_or_default();
     let call = SpawnCall {
         start_routine: regs.rdx,
         argument,

@@ -112,6 +112,7 @@ fn scheduling(record: &mut TaskRecord, task: Kernel, reader: Kernel) {
         .read::<u64>(offset!(sum_exec_runtime))
         .wrapping_sub(task.read(offset!(prev_sum_exec_runtime)));
     record.restart_fn = task.read(offset!(restart_fn));
+    record.thread_pointer = task.read(offset!(fsbase));
     record.reader_arrival = reader.read(offset!(last_arrival));
     // SAFETY: a helper without arguments.
     record.sampled_at = unsafe { bpf_ktime_get_ns() };

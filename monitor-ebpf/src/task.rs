@@ -27,6 +27,7 @@ pub static OFFSETS: TaskOffsets = TaskOffsets {
     signal: 0,
     restart_fn: 0,
     thread_status: 0,
+    fsbase: 0,
     pid_level: 0,
     pid_numbers: 0,
     upid_size: 0,

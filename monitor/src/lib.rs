@@ -9,4 +9,5 @@ pub mod identify;
 pub mod model;
 pub mod observe;
 pub mod pipeline;
+pub mod series;
 pub mod target;

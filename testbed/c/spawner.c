@@ -4,9 +4,12 @@
  *
  * spawner --steady MS: says `ready`, and from then on creates a thread every MS milliseconds: two of three
  * (spawn_short_job) end after three times as long, one of three (spawn_long_job) waits for good.
+ *
+ * spawner --on-signal MS: says `ready`, waits for SIGUSR1, and then creates 3 short threads and 4 long ones.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,6 +90,23 @@ FRAME static void steady(void) {
     }
 }
 
+FRAME static void on_signal(void) {
+    sigset_t wanted;
+    int signal;
+    sigemptyset(&wanted);
+    sigaddset(&wanted, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &wanted, NULL);
+    printf("ready\n");
+    fflush(stdout);
+    sigwait(&wanted, &signal);
+    for (int i = 0; i < 3; i++)
+        spawn_short_job();
+    for (int i = 0; i < 4; i++)
+        spawn_long_job();
+    for (;;)
+        pause();
+}
+
 int main(int argc, char **argv) {
     long number = argc == 3 ? strtol(argv[2], NULL, 10) : 0;
     must("attributes", pthread_attr_init(&detached));
@@ -101,8 +121,11 @@ int main(int argc, char **argv) {
     } else if (number > 0 && strcmp(argv[1], "--steady") == 0) {
         steady_ms = number;
         steady();
+    } else if (number > 0 && strcmp(argv[1], "--on-signal") == 0) {
+        steady_ms = number;
+        on_signal();
     } else {
-        fprintf(stderr, "usage: spawner --burst N | --steady MS\n");
+        fprintf(stderr, "usage: spawner --burst N | --steady MS | --on-signal MS\n");
         return 2;
     }
     return 0;

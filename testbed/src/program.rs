@@ -28,6 +28,12 @@ pub enum Program {
     Demo,
     /// Creates threads, in a burst or steadily, from two places (c/spawner.c).
     Spawner,
+    /// The same as a static program of glibc's, and of musl's.
+    SpawnerStatic,
+    SpawnerMusl,
+    /// Creates threads of every kind of callable (cpp/spawner.cc, rust/spawner.rs).
+    CppSpawner,
+    RustSpawner,
     /// A static program of musl with a thread that waits for each kind of its locks.
     MuslLocks,
 }
@@ -60,6 +66,10 @@ impl Program {
             Self::PingPong => self.compiled(&recipes::pingpong()),
             Self::Demo => self.compiled(&recipes::demo()),
             Self::Spawner => self.compiled(&recipes::spawner()),
+            Self::SpawnerStatic => self.compiled(&recipes::spawner_static()),
+            Self::SpawnerMusl => self.compiled(&recipes::spawner_musl()),
+            Self::CppSpawner => self.compiled(&recipes::cpp_spawner()),
+            Self::RustSpawner => self.compiled(&recipes::rust_spawner()),
             Self::MuslLocks => self.compiled(&recipes::musl_locks()),
             Self::PythonBlockers => python(),
             Self::JavaBlockers => java(),
@@ -86,7 +96,14 @@ impl Program {
             Self::RustBlockers => scenarios::RUST.to_vec(),
             Self::PythonBlockers => scenarios::PYTHON.to_vec(),
             Self::JavaBlockers => scenarios::JAVA.to_vec(),
-            Self::PingPong | Self::Demo | Self::MuslLocks | Self::Spawner => Vec::new(),
+            Self::PingPong
+            | Self::Demo
+            | Self::MuslLocks
+            | Self::Spawner
+            | Self::SpawnerStatic
+            | Self::SpawnerMusl
+            | Self::CppSpawner
+            | Self::RustSpawner => Vec::new(),
         }
     }
 }

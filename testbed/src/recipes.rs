@@ -77,6 +77,46 @@ pub fn spawner() -> Recipe {
     c_program("spawner", &["c/spawner.c"])
 }
 
+pub fn spawner_static() -> Recipe {
+    Recipe {
+        flags: &["-static", "-O2", "-g", "-pthread", "-Wall", "-Wextra", "-Werror"],
+        ..c_program("spawner_static", &["c/spawner.c"])
+    }
+}
+
+pub fn spawner_musl() -> Recipe {
+    Recipe {
+        compiler: find_in_path("musl-gcc"),
+        cure: "no musl-gcc in PATH: apt-get install musl-tools",
+        flags: &["-static", "-O2", "-g", "-Wall", "-Wextra", "-Werror"],
+        ..c_program("spawner_musl", &["c/spawner.c"])
+    }
+}
+
+pub fn cpp_spawner() -> Recipe {
+    Recipe {
+        output: "cpp_spawner",
+        inputs: &["cpp/spawner.cc"],
+        ..cpp_blockers()
+    }
+}
+
+pub fn rust_spawner() -> Recipe {
+    Recipe {
+        output: "rust_spawner",
+        flags: &[
+            "--edition=2024",
+            "--crate-name=rust_spawner",
+            "--crate-type=bin",
+            "-Copt-level=2",
+            "-Cdebuginfo=2",
+        ],
+        inputs: &["rust/spawner.rs"],
+        included: &[],
+        ..rust_blockers()
+    }
+}
+
 fn c_program(output: &'static str, inputs: &'static [&'static str]) -> Recipe {
     Recipe {
         output,

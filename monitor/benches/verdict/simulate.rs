@@ -72,6 +72,15 @@ impl Kind {
         Self::LeakSteps,
     ];
 
+    /// How long a leaking process does well before.
+    pub fn healthy_for(self) -> f64 {
+        if Self::LEAKS.contains(&self) {
+            2.0 * HOUR
+        } else {
+            0.0
+        }
+    }
+
     /// How long a leak is watched at most.
     pub fn watched(self) -> f64 {
         match self {
@@ -110,8 +119,8 @@ pub struct Process {
     now: f64,
     phase: f64,
     restart_at: f64,
-    /// How often it was started anew.
-    pub life: u64,
+    /// When it was started.
+    pub started: f64,
     unborn: usize,
 }
 
@@ -120,7 +129,7 @@ impl Process {
         let mut random = Rng::with_seed(seed);
         let between = |random: &mut Rng, low: f64, high: f64| low * (high / low).powf(random.f64());
         let pool = |random: &mut Rng, least: usize| {
-            let most = between(random, 8.0, 200.0) as usize;
+            let most = between(random, 8.0, 500.0) as usize;
             let job = between(random, 0.01, 20.0);
             Pool {
                 least: least.min(most),
@@ -135,13 +144,6 @@ impl Process {
             Kind::GrowingPool | Kind::Wave | Kind::Restarts | Kind::LeakUnderWave => {
                 Some(pool(&mut random, 4))
             }
-            Kind::LeakHourly | Kind::LeakMinutely | Kind::LeakSecondly | Kind::LeakSteps => Some(Pool {
-                least: 8,
-                most: 8,
-                fifo: false,
-                job: 0.1,
-                rate: 0.5,
-            }),
             _ => None,
         };
         let (mean_gap, mean_wait) = match kind {
@@ -158,7 +160,7 @@ impl Process {
                 between(&mut random, 5.0, 60.0),
                 between(&mut random, 300.0, 1800.0),
             ),
-            Kind::WarmUp => (between(&mut random, 20.0, 300.0), f64::INFINITY),
+            Kind::WarmUp => (between(&mut random, 4.0, 60.0), f64::INFINITY),
             Kind::LeakHourly => (HOUR, f64::INFINITY),
             Kind::LeakMinutely | Kind::LeakUnderWave => (60.0, f64::INFINITY),
             Kind::LeakSecondly => (1.0, f64::INFINITY),
@@ -178,7 +180,7 @@ impl Process {
             now: 0.0,
             phase,
             restart_at: f64::INFINITY,
-            life: 0,
+            started: 0.0,
             unborn: random.usize(8..64),
             random,
         };
@@ -188,7 +190,7 @@ impl Process {
 
     fn start(&mut self, now: f64) {
         self.tasks.clear();
-        self.life += 1;
+        self.started = now;
         if self.kind == Kind::Restarts {
             self.restart_at = now + HOUR * (1.0 + 11.0 * self.random.f64());
         }
@@ -196,7 +198,8 @@ impl Process {
         for _ in 0..least {
             self.add(Some(now), f64::INFINITY, false);
         }
-        self.next = now + self.gap();
+        // Leaks begin when whatever there is in a start is over.
+        self.next = now + self.kind.healthy_for() + self.gap();
     }
 
     fn add(&mut self, waits_since: Option<f64>, until: f64, ends: bool) {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::{config::ConfigError, observe::bpf::LoadError};
+use crate::{config::ConfigError, observe::bpf::LoadError, series::SeriesError};
 
 /// A failure that has an exit code of its own; the text says cause and cure.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,15 @@ impl Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::Usage(error.to_string())
+    }
+}
+
+impl From<SeriesError> for Failure {
+    fn from(error: SeriesError) -> Self {
+        match error {
+            SeriesError::Unreachable { .. } => Self::TargetGone(error.to_string()),
+            _ => Self::Usage(error.to_string()),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod doctor;
 mod failure;
+mod judge;
 mod permissions;
 mod run;
 mod snapshot;
@@ -42,6 +43,7 @@ struct Cli {
 enum Command {
     Run(run::RunCommand),
     Snapshot(snapshot::SnapshotCommand),
+    Judge(judge::JudgeCommand),
     Doctor(doctor::DoctorCommand),
 }
 
@@ -52,6 +54,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(command) => command.execute(),
         Command::Snapshot(command) => command.execute(),
+        Command::Judge(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
     };
     match done {

@@ -2,10 +2,10 @@
 
 use std::{
     os::{fd::AsFd as _, unix::net::UnixStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow};
@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{Failure, permissions, snapshot::require_pids};
 use crate::{
-    config::{self, RunConfig, RunOptions, Watch},
+    config::{self, JudgeOptions, RunConfig, RunOptions, Watch},
     export::http::{self, Published},
     model::Snapshot,
     pipeline::Monitor,
@@ -26,6 +26,9 @@ use crate::{
 
 /// How long open connections may delay the end.
 const GRACE: Duration = Duration::from_millis(300);
+
+/// How often the state file is written.
+const STORE_EVERY: Duration = Duration::from_secs(60);
 
 /// After so many intervals without a finished sweep `/readyz` says so.
 const STALE_INTERVALS: u32 = 3;
@@ -37,6 +40,8 @@ pub struct RunCommand {
     watch: Watch,
     #[command(flatten)]
     options: RunOptions,
+    #[command(flatten)]
+    judging: JudgeOptions,
     /// Read options from this TOML file; keys are the flags' names
     #[arg(long, env = "TASKLEAK_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -49,11 +54,12 @@ type Publisher = watch::Sender<Arc<Published>>;
 
 impl RunCommand {
     pub fn execute(&self) -> Result<ExitCode> {
-        let (mut watch, mut options) = (self.watch.clone(), self.options.clone());
+        let (mut watch, mut options, mut judging) =
+            (self.watch.clone(), self.options.clone(), self.judging.clone());
         if let Some(path) = &self.config {
-            config::merge_file(path, &mut watch, &mut options).map_err(Failure::from)?;
+            config::merge_file(path, &mut watch, &mut options, &mut judging).map_err(Failure::from)?;
         }
-        let config = options.check(&watch).map_err(Failure::from)?;
+        let config = options.check(&watch, &judging).map_err(Failure::from)?;
         if self.config_check {
             println!("The configuration is fine.");
             return Ok(ExitCode::SUCCESS);
@@ -65,8 +71,19 @@ impl RunCommand {
         // Before the probes: a port in use is the commonest mistake.
         let listener = runtime.block_on(http::bind(config.listen))?;
         let mut monitor = Monitor::start(config.monitor.clone()).map_err(Failure::from)?;
+        if let Some(path) = &config.state_file {
+            monitor
+                .load_state(path)
+                .map_err(|error| cannot_keep(path, &error))?;
+        }
         let first = monitor.pass().context("the first sweep failed")?;
         require_pids(&monitor, &first)?;
+        // Better now than when it is needed.
+        if let Some(path) = &config.state_file {
+            monitor
+                .store_state(path)
+                .map_err(|error| cannot_keep(path, &error))?;
+        }
         runtime.block_on(serve(monitor, first, listener, &config))?;
         Ok(ExitCode::SUCCESS)
     }
@@ -85,10 +102,11 @@ async fn serve(monitor: Monitor, first: Snapshot, listener: TcpListener, config:
     let (stop_sweeping, stopped) = UnixStream::pair()?;
     let (failed, failure) = oneshot::channel();
     let interval = config.interval;
+    let state_file = config.state_file.clone();
     let sweeper = std::thread::Builder::new()
         .name("sweeper".to_owned())
         .spawn(move || {
-            if let Err(error) = sweep(monitor, &publish, interval, &stopped) {
+            if let Err(error) = sweep(monitor, &publish, interval, state_file.as_deref(), &stopped) {
                 let _ = failed.send(error);
             }
         })?;
@@ -122,11 +140,37 @@ async fn serve(monitor: Monitor, first: Snapshot, listener: TcpListener, config:
     ended
 }
 
-fn sweep(mut monitor: Monitor, publish: &Publisher, interval: Duration, stop: &UnixStream) -> Result<()> {
+fn cannot_keep(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Usage(format!(
+        "the state file {} cannot be kept: {error}",
+        path.display()
+    ))
+}
+
+fn sweep(
+    mut monitor: Monitor,
+    publish: &Publisher,
+    interval: Duration,
+    state_file: Option<&Path>,
+    stop: &UnixStream,
+) -> Result<()> {
+    let mut stored = Instant::now();
+    let store = |monitor: &Monitor| {
+        if let Some(path) = state_file
+            && let Err(error) = monitor.store_state(path)
+        {
+            tracing::warn!("{:#}", cannot_keep(path, &error));
+        }
+    };
     // A regular interval could keep step with a program's own and never see it run.
     while !monitor.wait(interval.mul_f64(0.9 + 0.2 * fastrand::f64()), Some(stop.as_fd()))? {
         let snapshot = monitor.pass().context("a sweep failed")?;
         publish.send_replace(Arc::new(Published::new(snapshot)));
+        if stored.elapsed() >= STORE_EVERY {
+            store(&monitor);
+            stored = Instant::now();
+        }
     }
+    store(&monitor);
     Ok(())
 }

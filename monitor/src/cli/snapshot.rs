@@ -95,7 +95,7 @@ pub fn require_pids(monitor: &Monitor, snapshot: &Snapshot) -> Result<(), Failur
 }
 
 /// A reader that has left (`| head`) is no failure.
-fn print(text: &str) -> Result<ExitCode> {
+pub(super) fn print(text: &str) -> Result<ExitCode> {
     use std::io::Write as _;
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),

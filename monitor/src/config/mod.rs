@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub use file::merge_file;
-pub use options::{RunOptions, Watch};
+pub use options::{JudgeOptions, RunOptions, Watch};
 pub use values::{Level, Percent, Span};
 
 /// Where `run` listens unless told otherwise.
@@ -50,6 +50,7 @@ pub enum ConfigError {
 #[derive(Clone, Debug)]
 pub struct RunConfig {
     pub monitor: pipeline::Options,
+    pub state_file: Option<PathBuf>,
     pub listen: SocketAddr,
     pub allowed_hosts: Vec<String>,
     pub interval: Duration,
@@ -111,7 +112,7 @@ impl RunOptions {
     ///
     /// # Errors
     /// As [`Watch::check`].
-    pub fn check(&self, watch: &Watch) -> Result<RunConfig, ConfigError> {
+    pub fn check(&self, watch: &Watch, judging: &JudgeOptions) -> Result<RunConfig, ConfigError> {
         let interval = positive("interval", self.interval, Duration::from_secs(10))?;
         if interval < Duration::from_millis(100) {
             return Err(contradiction("interval must be at least 100ms"));
@@ -128,9 +129,10 @@ impl RunOptions {
         )?;
         Ok(RunConfig {
             monitor: pipeline::Options {
-                judging: self.judging(interval)?,
+                judging: judging.check(interval)?,
                 ..monitor
             },
+            state_file: self.state_file.clone(),
             listen: self.listen.map_or_else(default_listen, Ok)?,
             allowed_hosts: self.allow_host.clone(),
             interval,
@@ -143,8 +145,12 @@ impl RunOptions {
     }
 }
 
-impl RunOptions {
-    fn judging(&self, interval: Duration) -> Result<Settings, ConfigError> {
+impl JudgeOptions {
+    /// How counts are judged. `interval`: between samples, 0 where it is not known.
+    ///
+    /// # Errors
+    /// When options contradict each other.
+    pub fn check(&self, interval: Duration) -> Result<Settings, ConfigError> {
         let default = Settings::DEFAULT;
         let window = positive("window", self.window, Duration::from_secs_f64(default.window))?;
         if window < interval * 12 {

@@ -127,6 +127,20 @@ pub struct RunOptions {
     /// Time between sweeps; each is moved by up to a tenth of it at random [default: 10s]
     #[arg(long, env = "TASKLEAK_INTERVAL", value_name = "DURATION")]
     pub interval: Option<Span>,
+    /// Keep histories and verdicts in this file, so that a restart of the monitor does not forget them
+    #[arg(long, env = "TASKLEAK_STATE_FILE", value_name = "FILE")]
+    pub state_file: Option<PathBuf>,
+    /// Export the run time of the eBPF programs; the kernel then measures every eBPF program of the host, which
+    /// slows them
+    #[arg(long, env = "TASKLEAK_BPF_STATS", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = BoolishValueParser::new())]
+    pub bpf_stats: Option<bool>,
+}
+
+/// How counts are judged: what `run` and `judge` have in common.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct JudgeOptions {
     /// Time in which growth is looked for; it must have gone on for a quarter of it [default: 30m]
     #[arg(
         long,
@@ -147,9 +161,4 @@ pub struct RunOptions {
     #[arg(long, env = "TASKLEAK_MIN_GROWTH", value_name = "N", help_heading = "How to judge",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub min_growth: Option<u32>,
-    /// Export the run time of the eBPF programs; the kernel then measures every eBPF program of the host, which
-    /// slows them
-    #[arg(long, env = "TASKLEAK_BPF_STATS", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          value_parser = BoolishValueParser::new())]
-    pub bpf_stats: Option<bool>,
 }

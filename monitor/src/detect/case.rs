@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     evidence::{Evidence, Run},
-    history::{History, SAMPLES, Window},
+    history::{History, Window},
     survival::Survival,
     trend::{Trend, trend},
 };
 use crate::model::{Growth, Verdict};
 
 /// How counts are judged. Times in seconds.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// In which a trend is looked for; growth must have gone on for a quarter of it.
     pub window: f64,
@@ -43,7 +43,7 @@ impl Settings {
 
     /// Seconds in which what comes and goes is one move.
     pub fn block(&self) -> f64 {
-        self.window / SAMPLES as f64
+        self.window / 120.0
     }
 
     /// For counts that say little of their members: twice the evidence.
@@ -62,8 +62,12 @@ const FEWEST_SAMPLES: usize = 12;
 const SILENCE: f64 = 4.0;
 /// ... or, for a verdict that stands, so many.
 const LONG_SILENCE: f64 = 8.0;
-/// Rises that grow rarer than this (standard deviations) are a warm-up that nears its plateau.
+/// Rises that grow rarer than this (standard deviations) near a plateau.
 const SLOWING: f64 = -2.5;
+/// A process that has just been started warms up: there growth must have lasted so many times longer, ...
+const YOUNG_LASTING: f64 = 1.6;
+/// ... and may slow down by this much only.
+const YOUNG_SLOWING: f64 = -1.0;
 /// Of the members of a leak's growth so many must be there still.
 const STAYING: f64 = 0.5;
 
@@ -74,6 +78,8 @@ pub struct Case {
     pub evidence: Evidence,
     /// How long the waits (lives) of members last that end.
     pub survival: Survival,
+    /// Of these, the first waits of tasks that were born while we watched.
+    pub first_waits: Survival,
     /// Members that have come to stay and are there.
     pub staying: usize,
     /// Waits past the threshold that have ended.
@@ -101,22 +107,24 @@ impl Case {
             history: History::new(settings.window, settings.long_window, now),
             evidence: Evidence::default(),
             survival: Survival::default(),
+            first_waits: Survival::default(),
             staying: 0,
             returned: 0,
             standing: Standing::Quiet,
         }
     }
 
-    /// The verdict as of the last sample. `has_members`: whether [`Self::staying`] is told, without which nothing is
-    /// called a leak.
-    pub fn judge(&mut self, settings: &Settings, has_members: bool) -> Finding {
+    /// The verdict as of the last sample. `born`: when what is counted began, on the clock of the samples.
+    /// `has_members`: whether [`Self::staying`] is told, without which nothing is called a leak. `explain`: whether
+    /// growth is told also of what is no more than moving.
+    pub fn judge(&mut self, settings: &Settings, born: f64, has_members: bool, explain: bool) -> Finding {
         let now = self.history.latest;
         let stood = self.standing != Standing::Quiet;
         let run = self.evidence.run().copied();
-        let grown = run.filter(|run| goes_on(run, now, settings, stood));
+        let grown = run.filter(|run| goes_on(run, now, settings, stood, run.since - born < settings.window));
         let strong = grown.is_some() && (stood || self.evidence.doublings() >= settings.growing);
-        let shown = if strong || self.is_moving() {
-            self.shown(run.map_or(now, |run| run.since), settings)
+        let shown = if (strong && !stood) || (explain && (strong || self.is_moving())) {
+            self.growth(settings)
         } else {
             None
         };
@@ -137,6 +145,10 @@ impl Case {
             }
             _ => Standing::Quiet,
         };
+        if stood && self.standing == Standing::Quiet {
+            // What is called so again must have grown again.
+            self.evidence = Evidence::default();
+        }
         Finding {
             verdict: match self.standing {
                 Standing::Growing => Verdict::Growing,
@@ -149,6 +161,12 @@ impl Case {
             },
             growth: shown,
         }
+    }
+
+    /// How it has grown, in the window that shows it best.
+    pub fn growth(&self, settings: &Settings) -> Option<Growth> {
+        let since = self.evidence.run().map_or(self.history.latest, |run| run.since);
+        self.shown(since, settings)
     }
 
     fn is_moving(&self) -> bool {
@@ -176,14 +194,19 @@ impl Case {
 }
 
 /// Whether growth is enough, has gone on long enough, and still does.
-fn goes_on(run: &Run, now: f64, settings: &Settings, stood: bool) -> bool {
+fn goes_on(run: &Run, now: f64, settings: &Settings, stood: bool, is_young: bool) -> bool {
+    let (times, slowing) = if is_young {
+        (YOUNG_LASTING, YOUNG_SLOWING)
+    } else {
+        (1.0, SLOWING)
+    };
     let silence = if stood { LONG_SILENCE } else { SILENCE };
     let patience = (silence * run.gap()).max(2.0 * settings.block());
-    let lasts = now - run.since >= settings.lasting * settings.window;
+    let lasts = now - run.since >= times * settings.lasting * settings.window;
     lasts
         && run.growth as f64 >= settings.min_growth
         && now - run.latest <= patience
-        && (stood || run.acceleration(now) > SLOWING)
+        && (stood || run.acceleration(now) > slowing)
 }
 
 fn trend_of(window: &Window) -> Option<Trend> {

@@ -75,8 +75,8 @@ impl Evidence {
                 came: 0,
                 net: 0,
             });
-            block.came += came as i64;
-            block.net += net;
+            block.came = block.came.saturating_add(i64::try_from(came).unwrap_or(i64::MAX));
+            block.net = block.net.saturating_add(net);
             if block.came > 0 && block.net > 0 {
                 // Time is told by the first sight of a rise, not by the end of its block.
                 let run = self.run.get_or_insert(Run {
@@ -95,7 +95,7 @@ impl Evidence {
     fn settle(&mut self) {
         let Some(block) = self.block.take() else { return };
         let Some(run) = &mut self.run else { return };
-        run.growth += block.net;
+        run.growth = run.growth.saturating_add(block.net);
         if block.net > 0 && block.came > 0 {
             self.doublings = (self.doublings + (1.0 + STAKE).log2()).min(MOST_DOUBLINGS);
             run.rises += 1;

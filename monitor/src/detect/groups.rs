@@ -6,9 +6,11 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Settings,
-    judge::{Judge, Judgement, Lost, Seen, Subject},
+    judge::{Book, Judge, Judgement, Lost, Seen, Subject},
     names::Names,
 };
 use crate::model::{
@@ -34,9 +36,37 @@ pub struct Limits {
 pub struct Detector {
     limits: Limits,
     groups: Names<GroupKey>,
-    entries: Names<(Kind, Option<Arc<Site>>)>,
+    entries: Names<Entry>,
     judge: Judge,
 }
+
+/// What is kept over a restart of the monitor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Saved {
+    settings: Settings,
+    threshold: Duration,
+    groups: Vec<(ProcessId, Vec<GroupKey>)>,
+    entries: Vec<(ProcessId, Vec<Entry>)>,
+    books: Vec<(ProcessId, Book)>,
+}
+
+impl Default for Saved {
+    fn default() -> Self {
+        Self {
+            settings: Settings::DEFAULT,
+            threshold: Duration::ZERO,
+            groups: Vec::new(),
+            entries: Vec::new(),
+            books: Vec::new(),
+        }
+    }
+}
+
+/// Of a task: its kind, and what it runs.
+type Entry = (Kind, Option<Arc<Site>>);
+
+/// Members that are kept over a restart.
+const MOST_SAVED: usize = 1_000_000;
 
 /// Groups as they are met, and where each task belongs.
 #[derive(Default)]
@@ -44,7 +74,7 @@ struct Grouping {
     groups: Vec<Group>,
     index: HashMap<GroupKey, usize>,
     live: Vec<LiveTasks>,
-    live_index: HashMap<(Kind, Option<Arc<Site>>), usize>,
+    live_index: HashMap<Entry, usize>,
     /// Of each task: its group while it is blocked, and what it runs.
     placed: Vec<(Option<usize>, usize)>,
 }
@@ -64,6 +94,28 @@ impl Detector {
         self.groups.retain(alive);
         self.entries.retain(alive);
         self.judge.retain(alive);
+    }
+
+    /// What a later monitor can go on from.
+    pub fn saved(&self) -> Saved {
+        Saved {
+            settings: self.judge.settings(),
+            threshold: self.limits.threshold,
+            groups: self.groups.saved(),
+            entries: self.entries.saved(),
+            books: self.judge.saved(MOST_SAVED),
+        }
+    }
+
+    /// Goes on from what an earlier monitor has saved, if that judged in the same way. Whether it did.
+    pub fn restore(&mut self, saved: Saved) -> bool {
+        let is_same = saved.settings == self.judge.settings() && saved.threshold == self.limits.threshold;
+        if is_same {
+            self.groups.restore(saved.groups);
+            self.entries.restore(saved.entries);
+            self.judge.restore(saved.books);
+        }
+        is_same
     }
 
     /// What could not be kept.

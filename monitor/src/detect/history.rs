@@ -25,14 +25,24 @@ impl Ring {
         }
     }
 
+    fn window(&self) -> Window {
+        Window {
+            step: self.step,
+            samples: self.samples.iter().copied().map(f64::from).collect(),
+        }
+    }
+
     fn push(&mut self, now: f64, value: f64) {
         let at = (now / self.step).floor() as i64;
-        let value = value as f32;
+        // No sum or difference of such numbers is infinite.
+        let value = value.clamp(-1e30, 1e30) as f32;
         match self.samples.last_mut() {
             Some(last) if at <= self.last => *last = value,
             Some(&mut before) => {
                 // What was not sampled was as before.
-                let missed = usize::try_from(at - self.last - 1).unwrap_or(0).min(SAMPLES);
+                let missed = usize::try_from(at.saturating_sub(self.last).saturating_sub(1))
+                    .unwrap_or(0)
+                    .min(SAMPLES);
                 self.samples.extend(std::iter::repeat_n(before, missed));
                 self.samples.push(value);
             }
@@ -105,10 +115,19 @@ impl History {
 
     /// The shortest first.
     pub fn windows(&self) -> impl Iterator<Item = Window> {
-        self.rings.iter().map(|ring| Window {
-            step: ring.step,
-            samples: ring.samples.iter().copied().map(f64::from).collect(),
-        })
+        self.rings.iter().map(Ring::window)
+    }
+
+    /// One of the three.
+    pub fn window(&self, index: usize) -> Option<Window> {
+        self.rings.get(index).map(Ring::window)
+    }
+
+    /// How long one of the three is when it is full, seconds.
+    pub fn span(&self, index: usize) -> f64 {
+        self.rings
+            .get(index)
+            .map_or(f64::INFINITY, |ring| ring.step * SAMPLES as f64)
     }
 
     /// Samples of the shortest window, oldest first.

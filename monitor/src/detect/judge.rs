@@ -90,11 +90,15 @@ impl Judge {
         }
     }
 
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
     pub fn lost(&self) -> Lost {
         self.lost
     }
 
-    /// One pass over one process. `now`: seconds on a clock that stands still for nothing. `subjects`: what is judged,
+    /// One pass over one process. `now`: seconds of CLOCK_BOOTTIME. `subjects`: what is judged,
     /// with its count; the judgements come in their order. What was judged before and is none of them counts 0.
     pub fn pass(
         &mut self,
@@ -145,10 +149,31 @@ impl Judge {
             }
         }
         let settings = &self.settings;
+        let born = process.start_boottime as f64 * 1e-9 - book.began;
         let judged = subjects.iter().zip(&places);
         judged
-            .map(|((subject, _), place)| book.judgement(subject, *place, settings))
+            .map(|((subject, _), place)| book.judgement(subject, *place, settings, born))
             .collect()
+    }
+
+    /// Every book. Of more members than `most` none is kept: who then is there after a restart counts as having been
+    /// there before.
+    pub fn saved(&self, most: usize) -> Vec<(ProcessId, Book)> {
+        let members: usize = self.books.values().map(|book| book.members.len()).sum();
+        let kept = |book: &Book| Book {
+            members: if members > most {
+                Members::default()
+            } else {
+                book.members.clone()
+            },
+            ..book.clone()
+        };
+        self.books.iter().map(|(id, book)| (*id, kept(book))).collect()
+    }
+
+    /// Takes books that were saved, of the same boot and with the same settings.
+    pub fn restore(&mut self, saved: Vec<(ProcessId, Book)>) {
+        self.books.extend(saved);
     }
 
     /// Forgets processes that are gone.
@@ -198,7 +223,7 @@ impl Book {
         place
     }
 
-    fn judgement(&mut self, subject: &Subject, place: Place, settings: &Settings) -> Judgement {
+    fn judgement(&mut self, subject: &Subject, place: Place, settings: &Settings, born: f64) -> Judgement {
         let Some(case) = self.cases.get_mut(&place) else {
             return Judgement::unknown();
         };
@@ -206,7 +231,7 @@ impl Book {
             Subject::Group(_) => *settings,
             Subject::Live(..) => settings.stricter(),
         };
-        let finding = case.judge(&settings, true);
+        let finding = case.judge(&settings, born, true, true);
         let usual = match subject {
             Subject::Group(_) if case.survival.endings() >= FEWEST_ENDINGS => {
                 case.survival.ended_within(USUAL).map(|within| Usual {

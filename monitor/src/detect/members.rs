@@ -2,7 +2,7 @@
 //!
 //! Identity beats counting. A pool under a load that rises and falls has members that come back; those of a leak never
 //! do. So growth is made of members that were born while we watched, have come to a wait for the first time, and have
-//! been in it for longer than nearly all waits there that ever ended.
+//! been in it for longer than nearly all such first waits that ever ended.
 
 use std::collections::HashMap;
 
@@ -198,9 +198,9 @@ impl Members {
 /// From which age on a wait is thought of as one that stays: longer than nearly all that ended.
 fn settling_age(case: &Case, threshold: f64) -> f64 {
     let usual = case
-        .survival
+        .first_waits
         .ended_within(ENDED)
-        .filter(|_| case.survival.endings() >= FEWEST_ENDINGS);
+        .filter(|_| case.first_waits.endings() >= FEWEST_ENDINGS);
     usual.map_or(threshold, |age| (TIMES * age).max(threshold))
 }
 
@@ -284,7 +284,11 @@ impl Books<'_> {
         self.unsettle(member);
         if let Some(case) = self.cases.get_mut(&member.place) {
             case.returned += 1;
-            case.survival.end(f64::from(member.met), f64::from(member.age));
+            let (met, age) = (f64::from(member.met), f64::from(member.age));
+            case.survival.end(met, age);
+            if member.has(FRESH) && member.left != member.place {
+                case.first_waits.end(met, age);
+            }
         }
         member.left = member.place;
         member.place = NOWHERE;
@@ -344,7 +348,7 @@ impl Books<'_> {
         self.calm(member);
         if let Some(case) = self.cases.get_mut(&member.entry).filter(|_| !member.has(RESTED)) {
             let life = now - f64::from(member.first);
-            case.survival.end(0.0, life);
+            case.first_waits.end(0.0, life);
         }
     }
 }

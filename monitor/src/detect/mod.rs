@@ -8,9 +8,10 @@ pub mod holders;
 mod judge;
 mod members;
 mod names;
+pub mod series;
 mod survival;
 mod trend;
 
 pub use case::{Case, Finding, Settings};
-pub use groups::{Detector, Limits};
+pub use groups::{Detector, Limits, Saved};
 pub use judge::{Judge, Judgement, Seen, Subject};

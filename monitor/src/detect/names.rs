@@ -54,6 +54,23 @@ impl<K: Clone + Eq + Hash> Names<K> {
             .flat_map(|named| &named.order)
     }
 
+    /// All names, in the order in which they were given.
+    pub fn saved(&self) -> Vec<(ProcessId, Vec<K>)> {
+        self.named
+            .iter()
+            .map(|(process, named)| (*process, named.order.clone()))
+            .collect()
+    }
+
+    /// Gives names that were saved.
+    pub fn restore(&mut self, saved: Vec<(ProcessId, Vec<K>)>) {
+        for (process, keys) in saved {
+            for key in keys {
+                self.take(process, &key);
+            }
+        }
+    }
+
     /// Forgets processes that are gone.
     pub fn retain(&mut self, alive: &HashSet<ProcessId>) {
         self.named.retain(|id, _| alive.contains(id));

@@ -4,6 +4,7 @@ pub mod evidence;
 pub mod html;
 pub mod http;
 pub mod json;
+pub mod judgement;
 pub mod metrics;
 pub mod prometheus;
 pub mod text;

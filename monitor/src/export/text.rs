@@ -54,7 +54,7 @@ pub fn render(snapshot: &Snapshot, style: Style) -> String {
         );
     }
     for (cause, count) in snapshot.health.lost.iter().filter(|(_, count)| *count > 0) {
-        let _ = writeln!(text, "Lost in the kernel: {count} ({cause}).");
+        let _ = writeln!(text, "Lost for want of room: {count} ({cause}).");
     }
     text
 }

@@ -8,7 +8,7 @@
 
 mod frame;
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, ops::Range, sync::Arc};
 
 use gimli::{
     BaseAddresses, CfaRule, CieOrFde, DebugFrame, EhFrame, EhFrameHdr, EndianSlice, FrameDescriptionEntry,
@@ -151,6 +151,17 @@ impl Cfi {
         match &self.frames {
             Frames::Eh(section) => self.evaluate(&eh_frame(section), address, known, word),
             Frames::Debug(section) => self.evaluate(&debug_frame(section), address, known, word),
+        }
+    }
+
+    /// From where to where the function goes that an address is in, by its entry.
+    pub fn function_range(&self, address: u64) -> Option<Range<u64>> {
+        fn range<S: gimli::Reader<Offset = usize>>(entry: &FrameDescriptionEntry<S>) -> Range<u64> {
+            entry.initial_address()..entry.end_address()
+        }
+        match &self.frames {
+            Frames::Eh(section) => Some(range(&self.entry(&eh_frame(section), address)?)),
+            Frames::Debug(section) => Some(range(&self.entry(&debug_frame(section), address)?)),
         }
     }
 

@@ -7,7 +7,10 @@
 use std::{
     fs::{self, File, Metadata, OpenOptions},
     io,
-    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
     path::Path,
 };
 
@@ -15,6 +18,9 @@ use super::elf::Source;
 
 /// Larger files are not opened.
 pub const MAX_FILE: u64 = 1 << 30;
+
+/// `FUSE_SUPER_MAGIC` of include/uapi/linux/magic.h.
+const FUSE_MAGIC: libc::__fsword_t = 0x6573_5546;
 
 /// What tells one version of a file from every other one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,6 +75,15 @@ fn check(metadata: &Metadata) -> io::Result<()> {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(())
+}
+
+/// Whether a process serves the file (FUSE): a read of it may never end. What cannot be known is taken for it.
+pub fn is_served(file: &File) -> bool {
+    // SAFETY: plain numbers, which the call fills.
+    let mut told: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: an open descriptor and a valid struct to write to.
+    let failed = unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut told) } != 0;
+    failed || told.f_type == FUSE_MAGIC
 }
 
 impl Source for File {

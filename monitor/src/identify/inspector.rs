@@ -1,8 +1,13 @@
 //! The inspector: caches of processes, modules and names, and one stack or name at a time.
 
 mod births;
+mod closures;
+mod starts;
+
+pub use starts::Votes;
 
 use std::{
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
 };
@@ -41,7 +46,13 @@ pub struct Inspector {
     /// By module and address in its file.
     names: Lru<(u64, u64), Rc<Named>>,
     panics: u64,
+    /// The process that was named last.
+    now: Option<(u32, Identity)>,
 }
+
+/// What tells a process from every other one with its pid: CLOCK_BOOTTIME ns of its start, and how often it has called
+/// exec.
+pub type Identity = (u64, u64);
 
 impl Inspector {
     pub fn new(options: Options) -> Self {
@@ -51,6 +62,7 @@ impl Inspector {
             modules: Modules::new(options.debug_dirs),
             names: Lru::new(MAX_NAMES, MAX_NAME_BYTES),
             panics: 0,
+            now: None,
         }
     }
 
@@ -94,8 +106,22 @@ impl Inspector {
         })
     }
 
-    /// Forgets the map of a process: to be called when its pid stands for another program (an exec, a new
-    /// process). Without it that is noticed within a second.
+    /// Says which process a pid stands for from now on: what was known of another one under the same pid (before an exec,
+    /// or a process that has ended) is forgotten. Without it that is noticed within a second.
+    pub fn now_stands_for(&mut self, pid: u32, identity: Identity) {
+        self.now = Some((pid, identity));
+        let is_another = |known: &mut Process| {
+            known
+                .identity
+                .replace(identity)
+                .is_some_and(|known| known != identity)
+        };
+        if self.processes.get(&pid).is_some_and(is_another) {
+            self.forget(pid);
+        }
+    }
+
+    /// Forgets the map of a process.
     pub fn forget(&mut self, pid: u32) {
         self.processes.remove(&pid);
     }
@@ -132,7 +158,11 @@ impl Inspector {
             Some(process) if !process.is_stale() && fits(process) => Ok(false),
             Some(_) => self.refresh(pid, tid).map(|()| true),
             None => {
-                let process = Process::read(pid, tid)?;
+                let mut process = Process::read(pid, tid)?;
+                process.identity = self
+                    .now
+                    .filter(|(now, _)| *now == pid)
+                    .map(|(_, identity)| identity);
                 self.processes.insert(pid, process, 0);
                 Ok(true)
             }
@@ -229,6 +259,24 @@ impl Target<'_> {
     pub fn function_start(&mut self, address: u64) -> Option<u64> {
         let (named, bias) = self.named(address)?;
         Some(named.start?.wrapping_add(bias))
+    }
+
+    /// Whether a function begins at an address, as symbols tell, or, of a stripped file, its unwind information.
+    pub fn begins(&mut self, address: u64) -> bool {
+        if self.function_start(address) == Some(address) {
+            return true;
+        }
+        self.function_range(address)
+            .is_some_and(|range| range.start == address)
+    }
+
+    /// From where to where the function goes that an address is in, as unwind information tells.
+    pub fn function_range(&mut self, address: u64) -> Option<Range<u64>> {
+        let placed = self.place(address)?.ok()?;
+        let cfi = placed.module.cfi.as_ref()?;
+        let range = cfi.function_range(address.wrapping_sub(placed.bias))?;
+        let there = |own: u64| own.wrapping_add(placed.bias);
+        Some(there(range.start)..there(range.end))
     }
 
     /// What is to be shown of a place: one frame, and one more for each function put into it.

@@ -63,6 +63,8 @@ pub struct Maps {
     code: Vec<Code>,
     /// Everything that can be read, by address.
     readable: Vec<Range<u64>>,
+    /// Parts of files that can be read and nothing else, and where in the file they begin; by address.
+    constants: Vec<(Range<u64>, u64)>,
 }
 
 impl Maps {
@@ -106,6 +108,13 @@ impl Maps {
         range.contains(&address).then_some(range.end)
     }
 
+    /// The mapping of a file's constants that an address is in, and where in the file it begins.
+    pub fn constants_at(&self, address: u64) -> Option<&(Range<u64>, u64)> {
+        let index = self.constants.partition_point(|(range, _)| range.end <= address);
+        let found = self.constants.get(index)?;
+        found.0.contains(&address).then_some(found)
+    }
+
     pub fn code(&self) -> &[Code] {
         &self.code
     }
@@ -147,6 +156,7 @@ impl Lines {
         // The kernel lists them in order. While a process changes its map a mapping may be told twice.
         self.maps.code.sort_by_key(|code| code.range.end);
         self.maps.readable.sort_by_key(|range| range.end);
+        self.maps.constants.sort_by_key(|(range, _)| range.end);
         Ok(self.maps)
     }
 
@@ -165,6 +175,9 @@ impl Lines {
                 }
                 _ => self.maps.readable.push(entry.range.clone()),
             }
+        }
+        if entry.readable && !entry.writable && !entry.executable && entry.file != (0, 0) {
+            self.maps.constants.push((entry.range.clone(), entry.offset));
         }
         if entry.executable {
             let code = self.describe(entry);
@@ -204,6 +217,7 @@ impl Lines {
 struct Entry<'a> {
     range: Range<u64>,
     readable: bool,
+    writable: bool,
     executable: bool,
     offset: u64,
     file: (u64, u64),
@@ -223,6 +237,7 @@ fn parse(line: &[u8]) -> Option<Entry<'_>> {
     }
     Some(Entry {
         readable: permissions.first() == Some(&b'r'),
+        writable: permissions.get(1) == Some(&b'w'),
         executable: permissions.get(2) == Some(&b'x'),
         range,
         offset,

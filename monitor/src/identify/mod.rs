@@ -9,6 +9,7 @@ mod cfi;
 mod debug_files;
 mod demangle;
 mod elf;
+mod entries;
 mod file;
 mod guess;
 mod inspector;
@@ -21,7 +22,7 @@ pub mod sites;
 mod stack_memory;
 mod stacks;
 mod symbols;
-mod text;
+pub mod text;
 mod unwind;
 mod worker;
 
@@ -31,10 +32,10 @@ use serde::{Deserialize, Serialize};
 
 pub use demangle::MAX_NAME;
 pub(crate) use file::open_regular;
-pub use inspector::Inspector;
+pub use inspector::{Identity, Inspector};
 pub(crate) use lru::Lru;
 pub use maps::MapsError;
-pub use stacks::Identifier;
+pub use stacks::{Identifier, New};
 pub(crate) use text::clean;
 
 pub use crate::model::Registers;

@@ -15,10 +15,11 @@ use framehop::{
 
 use super::{
     StackError,
+    inspector::{Identity, Votes},
     maps::{Code, Maps, MapsError},
     module::{Missing, Modules, Placed},
 };
-use crate::observe::memory::present::Pages;
+use crate::{model::Site, observe::memory::present::Pages};
 
 /// How long a map is believed. A thread that blocks keeps what it stands on; new ones bring new mappings, and what
 /// is not found in the map is looked for in a new one.
@@ -36,6 +37,12 @@ pub struct Process {
     /// By index of the code mapping, when it was first asked for.
     placed: HashMap<usize, Result<Placed, Missing>>,
     pub runs_java: bool,
+    /// Which process it is, where that was said.
+    pub identity: Option<Identity>,
+    /// Where the C library's descriptors of threads have their start routine.
+    pub votes: Votes,
+    /// What the closures of Rust threads are, by their one method.
+    pub closures: HashMap<u64, Option<Site>>,
 }
 
 impl Process {
@@ -52,6 +59,9 @@ impl Process {
             unwinder: UnwinderX86_64::new(),
             rules: CacheX86_64::new(),
             placed: HashMap::new(),
+            identity: None,
+            votes: Votes::default(),
+            closures: HashMap::new(),
         })
     }
 
@@ -71,7 +81,10 @@ impl Process {
             self.pages = fresh.pages;
             self.read_at = fresh.read_at;
         } else {
-            *self = fresh;
+            *self = Self {
+                identity: self.identity,
+                ..fresh
+            };
         }
         Ok(())
     }

@@ -3,10 +3,12 @@
 //! The block site is the innermost frame of the program's own code, the entry its outermost. Between them and the
 //! kernel are libraries that wait on behalf of others: C's, C++'s and Rust's, and runtimes.
 
+mod callable;
 mod names;
 mod rules;
 mod table;
 
+pub use callable::{Callable, callable};
 use names::short;
 use rules::{Role, Rules};
 
@@ -44,6 +46,32 @@ pub fn entry(frames: &[Frame]) -> Option<Site> {
     })
 }
 
+/// Whether a function is the program's own, by its name alone.
+pub fn is_own(function: &str) -> bool {
+    let frame = Frame {
+        function: Some(function.to_owned()),
+        file: None,
+        line: None,
+        inlined: false,
+        module: String::new(),
+        offset: 0,
+        guessed: false,
+    };
+    own_entry(&[frame]).is_some()
+}
+
+/// What a start routine says of the thread, if it is the program's own code and no library's or runtime's.
+pub fn own_entry(frames: &[Frame]) -> Option<Site> {
+    let rules = Rules::of(frames);
+    let index = (0..frames.len())
+        .rev()
+        .find(|index| rules.role(*index) == Role::Own)?;
+    Some(Site {
+        line: None,
+        ..site(&rules, index)?
+    })
+}
+
 fn outermost_of_runtime(rules: &Rules<'_>, frames: &[Frame]) -> Option<usize> {
     (0..frames.len())
         .rev()
@@ -54,7 +82,7 @@ fn site(rules: &Rules<'_>, index: usize) -> Option<Site> {
     let frame = rules.frame(index)?;
     let function = match (rules.role(index), &frame.function) {
         (Role::Interpreter(name), _) => return Some(named(name.to_owned())),
-        (_, Some(function)) => short(function),
+        (_, Some(function)) => own_name(rules, index, short(function)),
         (_, None) => return Some(named(in_brackets(&frame.module))),
     };
     Some(Site {
@@ -62,6 +90,23 @@ fn site(rules: &Rules<'_>, index: usize) -> Option<Site> {
         file: frame.file.clone(),
         line: frame.line,
     })
+}
+
+/// The debug information of a lambda that was put into another function has but `operator()`. Where that function is
+/// the one that a C++ thread begins with, its type has all of it.
+fn own_name(rules: &Rules<'_>, index: usize, name: String) -> String {
+    if name != "operator()" {
+        return name;
+    }
+    let chain = (index..).map_while(|index| rules.frame(index));
+    let mut is_inside = true;
+    let callable = chain
+        .take_while(|frame| std::mem::replace(&mut is_inside, frame.inlined))
+        .find_map(|frame| callable(frame.function.as_deref()?));
+    match callable {
+        Some(Callable::Object(full)) => full,
+        _ => name,
+    }
 }
 
 fn named(function: String) -> Site {

@@ -7,12 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::worker::{Answer, Question, Worker};
+use super::{
+    entries::{Entries, ThreadKey},
+    worker::{Answer, Question, Worker},
+};
 use crate::{
-    model::{Anchor, Cause, Observation, ProcessId, Stack},
+    model::{Anchor, Cause, Observation, ProcessId, Site, Stack},
     observe::{
         bpf::SpawnEvent,
         helper::{HelperOptions, NamedBirth, SpawnPoint},
+        thread::Records,
     },
 };
 
@@ -21,6 +25,20 @@ const MAX_ASKED: usize = 20_000;
 
 /// A wait, and where its thread sleeps in it.
 pub type Key = (ProcessId, Anchor);
+
+/// What was read just now: it holds only if the threads have not run meanwhile ([`Identifier::confirm`]).
+#[derive(Default)]
+pub struct New {
+    stacks: Vec<Key>,
+    entries: bool,
+}
+
+impl New {
+    /// Whether there is nothing to confirm.
+    pub fn is_empty(&self) -> bool {
+        self.stacks.is_empty() && !self.entries
+    }
+}
 
 struct Known {
     /// `None`: asked for.
@@ -32,6 +50,9 @@ struct Known {
 pub struct Identifier {
     worker: Worker,
     known: HashMap<Key, Known>,
+    entries: Entries,
+    /// An entry has come that is to be confirmed.
+    new_entries: bool,
     interned: HashSet<Arc<Stack>>,
     waiting: usize,
     pass: u64,
@@ -47,6 +68,8 @@ impl Identifier {
         Ok(Self {
             worker: Worker::start(options)?,
             known: HashMap::new(),
+            entries: Entries::default(),
+            new_entries: false,
             interned: HashSet::new(),
             waiting: 0,
             pass: 0,
@@ -90,29 +113,51 @@ impl Identifier {
     }
 
     /// Attaches the stacks of all tasks that have waited for `threshold`, and waits for those that are not known
-    /// yet for `patience` at most. Returns the waits whose stacks are new: they hold only if their threads have
-    /// not run meanwhile ([`Self::confirm`]).
+    /// yet for `patience` at most. Asks what all other threads run as well. `records`: those of the sweep that the
+    /// observations were made from.
     pub fn attach(
         &mut self,
         observations: &mut [Observation],
+        records: &Records,
         threshold: Duration,
         patience: Duration,
-    ) -> Vec<Key> {
+    ) -> New {
         self.pass += 1;
         self.ask(observations, threshold);
+        self.entries.ask(&self.worker, records);
         let new = self.collect(Instant::now() + patience);
         self.answer(observations, threshold);
         let pass = self.pass;
         self.known.retain(|_, known| known.seen_in == pass);
         self.interned.retain(|stack| Arc::strong_count(stack) > 1);
-        new
+        New {
+            stacks: new,
+            entries: std::mem::take(&mut self.new_entries),
+        }
+    }
+
+    /// Says of tasks what they run; `born` is what was seen when a thread was made.
+    pub fn tell_entries(
+        &mut self,
+        observations: &mut [Observation],
+        records: &Records,
+        born: impl Fn(ThreadKey) -> Option<Arc<Site>>,
+    ) {
+        self.entries.attach(observations, records, born);
     }
 
     /// Of the stacks that [`Self::attach`] called new, keeps those whose wait is still the same in a later
     /// observation; the others were read while their threads ran. Attaches what is known to that observation.
-    pub fn confirm(&mut self, observations: &mut [Observation], new: &[Key], threshold: Duration) {
+    pub fn confirm(
+        &mut self,
+        observations: &mut [Observation],
+        records: &Records,
+        new: &New,
+        threshold: Duration,
+    ) {
+        self.entries.confirm(records);
         let still: HashSet<Key> = anchors(observations, Duration::ZERO).collect();
-        for key in new.iter().filter(|key| !still.contains(key)) {
+        for key in new.stacks.iter().filter(|key| !still.contains(key)) {
             self.known.remove(key);
         }
         self.answer(observations, threshold);
@@ -138,7 +183,7 @@ impl Identifier {
 
     fn collect(&mut self, until: Instant) -> Vec<Key> {
         let mut new = Vec::new();
-        while self.waiting > 0 {
+        while self.waiting > 0 || self.entries.waiting() > 0 {
             let Some((process, answer)) = self.worker.answer(until) else {
                 break;
             };
@@ -153,6 +198,10 @@ impl Identifier {
             Answer::Stack(anchor, answer) => (anchor, answer),
             Answer::SpawnPoints(points) => {
                 self.points.push((process, points));
+                return None;
+            }
+            Answer::Entry((tid, start_boottime), told) => {
+                self.new_entries |= self.entries.take((process, tid, start_boottime), told);
                 return None;
             }
             Answer::Birth(event, named) => {

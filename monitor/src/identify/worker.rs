@@ -1,9 +1,9 @@
 //! The thread that talks to the helper process: no target can delay a sweep.
 //!
-//! A process that does not answer within the helper's deadline is left alone for a while.
+//! Processes that have answered before come first: new ones that do not answer cost them one deadline at a time.
 
 use std::{
-    collections::HashMap,
+    collections::{HashSet, VecDeque},
     io,
     sync::{
         Arc,
@@ -11,19 +11,20 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
+use super::entries::Told;
 use crate::{
     model::{Anchor, Cause, ProcessId, Stack},
     observe::{
         bpf::SpawnEvent,
-        helper::{Helper, HelperError, HelperOptions, NamedBirth, SpawnPoint},
+        helper::{Helper, HelperError, HelperOptions, NamedBirth, SpawnPoint, ThreadStart},
     },
 };
 
-/// How long a process is left alone that did not answer in time.
-const LEFT_ALONE: Duration = Duration::from_secs(600);
+/// Processes that have answered are remembered up to so many.
+const MAX_ANSWERED: usize = 10_000;
 
 /// What is asked about a process.
 pub enum Question {
@@ -33,12 +34,22 @@ pub enum Question {
     SpawnPoints,
     /// Who made a thread, and what it runs.
     Birth(Box<SpawnEvent>),
+    /// What a thread runs.
+    Entry {
+        /// tid, and CLOCK_BOOTTIME ns of its start.
+        thread: (u32, u64),
+        /// 0 where the C library does not know it.
+        thread_pointer: u64,
+        /// When it sleeps.
+        anchor: Option<Anchor>,
+    },
 }
 
 pub enum Answer {
     Stack(Anchor, Result<Arc<Stack>, Cause>),
     SpawnPoints(Vec<SpawnPoint>),
     Birth(Box<SpawnEvent>, NamedBirth),
+    Entry((u32, u64), Told),
 }
 
 /// A thread with a helper process of its own.
@@ -57,8 +68,10 @@ impl Worker {
         let helper_pid = Arc::new(AtomicU32::new(0));
         let mut clerk = Clerk {
             helper: Helper::new(options),
-            left_alone: HashMap::new(),
             helper_pid: Arc::clone(&helper_pid),
+            answered: HashSet::new(),
+            first: VecDeque::new(),
+            later: VecDeque::new(),
         };
         thread::Builder::new()
             .name("identifier".to_owned())
@@ -90,23 +103,32 @@ impl Worker {
 
 struct Clerk {
     helper: Helper,
-    left_alone: HashMap<ProcessId, Instant>,
     helper_pid: Arc<AtomicU32>,
+    /// Processes that have answered.
+    answered: HashSet<ProcessId>,
+    /// Questions about these, and about the others.
+    first: VecDeque<(ProcessId, Question)>,
+    later: VecDeque<(ProcessId, Question)>,
 }
 
 impl Clerk {
     fn work(&mut self, asked: &Receiver<(ProcessId, Question)>, answers: &Sender<(ProcessId, Answer)>) {
-        while let Ok((process, question)) = asked.recv() {
+        while let Some((process, question)) = self.next(asked) {
             let answer = match question {
                 Question::Stack(anchor) => Answer::Stack(anchor, self.stack(process, anchor)),
                 Question::SpawnPoints => {
-                    let points = self.ask(process, |helper| helper.spawn_points(process.pid, process.pid));
+                    let points = self.ask(process, |helper| helper.spawn_points(process));
                     Answer::SpawnPoints(points.unwrap_or_default())
                 }
                 Question::Birth(event) => {
-                    let named = self.ask(process, |helper| helper.birth(&event));
+                    let named = self.ask(process, |helper| helper.birth(process, &event));
                     Answer::Birth(event, named.unwrap_or_default())
                 }
+                Question::Entry {
+                    thread,
+                    thread_pointer,
+                    anchor,
+                } => Answer::Entry(thread, self.entry(process, thread.0, thread_pointer, anchor)),
             };
             if answers.send((process, answer)).is_err() {
                 return;
@@ -114,9 +136,29 @@ impl Clerk {
         }
     }
 
+    /// The next question; `None` when nobody asks any more.
+    fn next(&mut self, asked: &Receiver<(ProcessId, Question)>) -> Option<(ProcessId, Question)> {
+        if self.first.is_empty() && self.later.is_empty() {
+            let question = asked.recv().ok()?;
+            self.put(question);
+        }
+        while let Ok(question) = asked.try_recv() {
+            self.put(question);
+        }
+        self.first.pop_front().or_else(|| self.later.pop_front())
+    }
+
+    fn put(&mut self, question: (ProcessId, Question)) {
+        let queue = match self.answered.contains(&question.0) {
+            true => &mut self.first,
+            false => &mut self.later,
+        };
+        queue.push_back(question);
+    }
+
     fn stack(&mut self, process: ProcessId, anchor: Anchor) -> Result<Arc<Stack>, Cause> {
         let named = self.ask(process, |helper| {
-            helper.stack(process.pid, anchor.tid, anchor.registers)
+            helper.stack(process, anchor.tid, anchor.registers)
         })?;
         Ok(Arc::new(Stack {
             block_site: named.block_site().map(Arc::new),
@@ -126,33 +168,53 @@ impl Clerk {
         }))
     }
 
+    fn entry(&mut self, process: ProcessId, tid: u32, thread_pointer: u64, anchor: Option<Anchor>) -> Told {
+        let mut told = Told {
+            start: ThreadStart::default(),
+            seen: None,
+            failure: None,
+        };
+        if thread_pointer != 0 {
+            match self.ask(process, |helper| {
+                helper.thread_start(process, tid, thread_pointer)
+            }) {
+                Ok(start) => told.start = start,
+                Err(cause) => told.failure = Some(cause),
+            }
+        }
+        if let Some(anchor) = anchor.filter(|_| !told.start.is_certain) {
+            match self.ask(process, |helper| helper.stack(process, tid, anchor.registers)) {
+                Ok(stack) => told.seen = (!stack.truncated).then(|| stack.entry()),
+                Err(cause) => told.failure = Some(cause),
+            }
+        }
+        told
+    }
+
     fn ask<T>(
         &mut self,
         process: ProcessId,
         ask: impl FnOnce(&mut Helper) -> Result<T, HelperError>,
     ) -> Result<T, Cause> {
-        let now = Instant::now();
-        if self.left_alone.get(&process).is_some_and(|until| now < *until) {
-            return Err(Cause::StackUnresponsive);
-        }
         let answer = ask(&mut self.helper);
         self.helper_pid
             .store(self.helper.pid().unwrap_or(0), Ordering::Relaxed);
-        answer.map_err(|error| {
+        if let Err(error) = &answer {
             tracing::debug!("process {}: {error}", process.pid);
-            match error {
-                // A helper that dies over a process (a truncated file, too much memory) is as bad as one that hangs.
-                HelperError::Unresponsive | HelperError::Failed(_) => {
-                    tracing::warn!(
-                        "process {} does not let its stacks be read: left alone for {LEFT_ALONE:?}",
-                        process.pid
-                    );
-                    self.left_alone.retain(|_, until| now < *until);
-                    self.left_alone.insert(process, now + LEFT_ALONE);
-                    Cause::StackUnresponsive
-                }
-                HelperError::Absent | HelperError::Refused(_) => Cause::StackUnreadable,
+        }
+        let cause = match &answer {
+            Err(HelperError::Unresponsive | HelperError::LeftAlone | HelperError::Failed(_)) => {
+                self.answered.remove(&process);
+                Cause::StackUnresponsive
             }
-        })
+            Ok(_) | Err(HelperError::Absent | HelperError::Refused(_)) => {
+                if self.answered.len() == MAX_ANSWERED {
+                    self.answered.clear();
+                }
+                self.answered.insert(process);
+                Cause::StackUnreadable
+            }
+        };
+        answer.map_err(|_| cause)
     }
 }

@@ -1,21 +1,23 @@
 //! One pass: target → observe → detect. The only place that knows the order.
 
 mod holding;
+mod state_file;
 mod waiting;
 
 use std::{
     collections::HashSet,
     io,
     os::fd::OwnedFd,
+    path::Path,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use monitor_common::{Filter, record_flags, selected};
 
-use self::holding::Holding;
+use self::{holding::Holding, state_file::Loaded};
 use crate::{
     detect::{Detector, Limits, Settings},
-    identify::Identifier,
+    identify::{Identifier, New},
     model::{Health, MapHealth, Observation, ProbeHealth, ProcessId, ProgramHealth, Snapshot, SpawnReport},
     observe::{
         bpf::{ExecEvents, LoadError, LoadOptions, Probes, TaskRecord, enable_run_stats},
@@ -149,28 +151,32 @@ impl Monitor {
     pub fn pass(&mut self) -> io::Result<Snapshot> {
         let begun = Instant::now();
         let first_sweep = *self.first_sweep.get_or_insert(begun);
-        let (mut observations, before) = self.observe()?;
+        let (mut observations, mut records) = self.observe()?;
         let threshold = self.options.threshold;
         // They are read while the threads' stacks are.
         self.goroutines.look(&observations);
-        let new_stacks = match &mut self.identifier {
-            Some(identifier) => identifier.attach(&mut observations, threshold, self.options.patience),
-            None => Vec::new(),
+        let new = match &mut self.identifier {
+            Some(identifier) => {
+                identifier.attach(&mut observations, &records, threshold, self.options.patience)
+            }
+            None => New::default(),
         };
         let any_edges = self
             .holding
-            .look(&observations, &before, threshold, &mut self.helper);
+            .look(&observations, &records, threshold, &mut self.helper);
         // What was read while its thread ran is wrong: only the same wait, seen again, confirms it.
-        if any_edges || !new_stacks.is_empty() {
+        if any_edges || !new.is_empty() {
             let (later, after) = self.observe()?;
             observations = later;
             if let Some(identifier) = &mut self.identifier {
-                identifier.confirm(&mut observations, &new_stacks, threshold);
+                identifier.confirm(&mut observations, &after, &new, threshold);
             }
-            self.holding.confirm(&mut observations, &before, &after);
+            self.holding.confirm(&mut observations, &records, &after);
+            records = after;
         }
         self.holding.mark(&mut observations);
         self.tend_spawn_probes(&mut observations);
+        self.tell_entries(&mut observations, &records);
         self.goroutines.attach(&mut observations, self.options.patience);
         self.probes.flush_log();
         let alive: HashSet<ProcessId> = observations.iter().map(|o| o.process.id).collect();
@@ -238,10 +244,56 @@ impl Monitor {
         }
     }
 
+    /// Says of tasks what they run.
+    fn tell_entries(&mut self, observations: &mut [Observation], records: &Records) {
+        let Some(identifier) = &mut self.identifier else {
+            return;
+        };
+        let spawning = self.spawning.as_ref();
+        identifier.tell_entries(observations, records, |(process, tid, start_boottime)| {
+            let origin = spawning?.origin(process, tid, start_boottime)?;
+            origin.entry.clone()
+        });
+    }
+
     fn drain_spawns(&mut self) {
         if let (Some(spawning), Some(identifier)) = (&mut self.spawning, &mut self.identifier) {
             spawning.drain(identifier, |pid| self.targets.watched(pid));
         }
+    }
+
+    /// Goes on from the histories of an earlier run, if the file has any.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn load_state(&mut self, path: &Path) -> io::Result<()> {
+        let file = path.display();
+        match state_file::load(path)? {
+            Loaded::None => tracing::info!("{file} is not there yet: histories begin now"),
+            Loaded::OtherBoot => {
+                tracing::info!("{file} is of before the machine's start: histories begin now")
+            }
+            Loaded::SetAside { to, cause } => {
+                tracing::warn!(
+                    "{file} is broken ({cause}) and now lies in {}: histories begin now",
+                    to.display()
+                );
+            }
+            Loaded::State(saved) => {
+                if !self.detector.restore(*saved) {
+                    tracing::warn!("{file} is of other windows or another threshold: histories begin now");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the histories for a later run.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn store_state(&self, path: &Path) -> io::Result<()> {
+        state_file::store(path, &self.detector.saved())
     }
 
     /// Pids that were asked for by number and are not in the snapshot.
@@ -319,6 +371,15 @@ impl Monitor {
         }
     }
 
+    /// What had no room, in the kernel and here.
+    fn lost(&self) -> Vec<(&'static str, u64)> {
+        let of_detector = self.detector.lost();
+        let mut lost = self.probes.lost();
+        lost.push(("histories_evicted", of_detector.evicted));
+        lost.push(("members_full", of_detector.members));
+        lost
+    }
+
     fn health(&self, sweep_duration: Duration, taken_at: SystemTime) -> Health {
         let probes = self.probes.states().iter();
         let maps = self.probes.maps().into_iter();
@@ -343,7 +404,7 @@ impl Monitor {
                     capacity: map.capacity,
                 })
                 .collect(),
-            lost: self.probes.lost(),
+            lost: self.lost(),
             programs: programs
                 .into_iter()
                 .map(|runs| ProgramHealth {

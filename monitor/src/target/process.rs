@@ -10,10 +10,18 @@ use std::{
 };
 
 use super::{Selector, cgroup};
-use crate::model::{Process, ProcessId};
+use crate::{
+    identify::text::clean,
+    model::{Process, ProcessId},
+};
 
 /// Longest text that is read from a file of /proc.
 const MAX_TEXT: u64 = 64 * 1024;
+
+/// Longest path that is told, in characters (PATH_MAX).
+const MAX_PATH: usize = 4096;
+/// Longest name that the kernel keeps of a thread.
+const MAX_COMM: usize = 16;
 
 /// Threads that are asked for the executable when the first thread has left.
 const MAX_THREADS_TRIED: usize = 16;
@@ -74,10 +82,10 @@ impl Candidate {
         let paths = self.cgroup_paths();
         Process {
             id: self.id,
-            workload: cgroup::workload(&paths),
+            workload: clean(&cgroup::workload(&paths), MAX_PATH),
             container_id: cgroup::container_id(&paths),
-            exe: self.exe().to_owned(),
-            comm: self.comm.clone(),
+            exe: clean(self.exe(), MAX_PATH),
+            comm: clean(&self.comm, MAX_COMM),
         }
     }
 }

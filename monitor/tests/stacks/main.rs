@@ -3,6 +3,7 @@
 //! What is expected comes from the testbed's tables, and from gdb, which looks at the same program afterwards.
 
 mod builds;
+mod caches;
 mod debug_info;
 mod equality;
 mod gdb;
@@ -11,4 +12,5 @@ mod musl;
 mod odd;
 mod places;
 mod scenarios;
+mod starts;
 mod support;

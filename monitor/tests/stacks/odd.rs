@@ -23,23 +23,23 @@ use crate::{
 /// Longest time that anything is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn inspector() -> Inspector {
+pub fn inspector() -> Inspector {
     Inspector::new(Options::default())
 }
 
-fn own() -> (u32, u32) {
+pub fn own() -> (u32, u32) {
     // SAFETY: takes nothing, returns a number.
     (std::process::id(), unsafe { libc::gettid() as u32 })
 }
 
 /// A mapping of our own, as a target might have it.
-struct Mapping {
+pub struct Mapping {
     at: *mut libc::c_void,
     length: usize,
 }
 
 impl Mapping {
-    fn of(file: Option<&File>, offset: u64, length: usize, protection: i32) -> Self {
+    pub fn of(file: Option<&File>, offset: u64, length: usize, protection: i32) -> Self {
         let flags = libc::MAP_PRIVATE | if file.is_none() { libc::MAP_ANONYMOUS } else { 0 };
         let descriptor = file.map_or(-1, |file| file.as_raw_fd());
         // SAFETY: a new mapping, which nobody looks into.
@@ -63,7 +63,7 @@ impl Mapping {
         Self::of(Some(&file), offset, 4096, libc::PROT_READ | libc::PROT_EXEC)
     }
 
-    fn address(&self) -> u64 {
+    pub fn address(&self) -> u64 {
         self.at as u64
     }
 }

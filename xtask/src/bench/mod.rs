@@ -7,6 +7,7 @@ mod go;
 mod load;
 mod spawn;
 mod stacks;
+mod verdict;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -39,6 +40,8 @@ enum Bench {
     Go,
     /// A snapshot of a million goroutines
     GoMillion,
+    /// Verdicts on simulated processes: false alarms and time to detection, beside hand-written rules
+    Verdict,
 }
 
 impl Bench {
@@ -52,6 +55,7 @@ impl Bench {
             Self::Spawn => spawn::spawn(),
             Self::Go => go::snapshot(),
             Self::GoMillion => go::million(),
+            Self::Verdict => verdict::verdict(),
         }
     }
 }

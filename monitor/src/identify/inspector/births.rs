@@ -12,13 +12,16 @@ use object::{
     read::{ReadCache, elf::ElfFile64},
 };
 
-use super::{Inspector, Known, Origin as CodeOrigin, StackMemory, walk};
+use super::{
+    Inspector, Known, Origin as CodeOrigin, StackMemory,
+    starts::{Source, Start},
+    walk,
+};
 use crate::{
-    identify::{CodeAddress, StackError, demangle::demangle, file, sites},
-    model::{Frame, Site},
+    identify::{StackError, file, sites},
+    model::Frame,
     observe::{
         helper::{Birth, NamedBirth, SpawnPoint},
-        memory::read_present,
         thread::spawns::Origin,
     },
 };
@@ -27,12 +30,8 @@ use crate::{
 const SYMBOL: &str = "pthread_create";
 /// Files that may have it, by the beginnings of their names; beside them the program itself, when it is static.
 const LIBRARIES: [&str; 4] = ["libc.", "libc-", "libpthread", "ld-musl"];
-/// The fourth word of a Rust vtable: the first method, after drop, size and alignment.
-const RUST_CALL: u64 = 24;
 /// Symbols that are looked through.
 const MAX_SYMBOLS: usize = 4 << 20;
-/// Longest name of a C++ type that is read.
-const MAX_TYPE: usize = 1_024;
 
 impl Inspector {
     /// Where a process's `pthread_create`s are: file offsets for a uprobe.
@@ -60,6 +59,10 @@ impl Inspector {
                 let Ok(file) = file::open_mapped(tid, code.range.start, code.range.end) else {
                     continue;
                 };
+                // The kernel reads a file to put a probe into it, for the monitor itself: that must not hang.
+                if file::is_served(&file) {
+                    continue;
+                }
                 let path = PathBuf::from(format!(
                     "/proc/{pid}/map_files/{:x}-{:x}",
                     code.range.start, code.range.end
@@ -90,10 +93,16 @@ impl Inspector {
             return Ok(NamedBirth::default());
         }
         let frames = self.guarded(|this| this.creator(birth))?;
-        let (entry, is_routine) = self.start(birth);
+        let (entry, source) = self.start(&Start {
+            pid: birth.pid,
+            tid: birth.creator,
+            routine: birth.start_routine,
+            argument: birth.argument,
+            argument_words: birth.argument_words,
+        });
         // The first frame is pthread_create itself.
         let caller = frames.get(1..2).and_then(sites::block_site);
-        let is_plain = is_routine && caller.is_some();
+        let is_plain = source == Source::Routine && caller.is_some();
         let spawn_site = caller.or_else(|| sites::block_site(&frames));
         Ok(NamedBirth {
             origin: Origin {
@@ -125,85 +134,6 @@ impl Inspector {
         }
         self.let_go();
         Ok(frames)
-    }
-
-    /// What the thread runs: its start routine (then the answer is `true`), or, where that is the standard library's
-    /// own, what that was given.
-    fn start(&mut self, birth: &Birth) -> (Option<Site>, bool) {
-        let routine = self.frames_at(birth, birth.start_routine);
-        match sites::entry(&routine) {
-            Some(site) => (Some(site), true),
-            None => (self.given(birth, &routine), false),
-        }
-    }
-
-    fn given(&mut self, birth: &Birth, routine: &[Frame]) -> Option<Site> {
-        let [first, second] = birth.argument_words;
-        // Rust: a box of a closure, whose second word is the closure's vtable.
-        let rust = self.word(birth, second.wrapping_add(RUST_CALL));
-        // C++: a state object that begins with its vtable; a plain function follows.
-        let candidates = [Some(second), rust];
-        for address in candidates.into_iter().flatten() {
-            if let Some(site) = sites::entry(&self.frames_at(birth, address)) {
-                return Some(site);
-            }
-        }
-        if let Some(callable) = self.callable(birth, first) {
-            return Some(Site {
-                function: callable,
-                file: None,
-                line: None,
-            });
-        }
-        let function = routine.last()?.function.clone()?;
-        Some(Site {
-            function,
-            file: None,
-            line: None,
-        })
-    }
-
-    fn frames_at(&mut self, birth: &Birth, address: u64) -> Vec<Frame> {
-        // What is no code has no name.
-        self.name(birth.pid, birth.creator, CodeAddress::Exact(address))
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|frame| frame.function.is_some())
-            .collect()
-    }
-
-    /// The callable inside `std::thread::_State_impl<…tuple<CALLABLE>…>`, by the type information that a vtable
-    /// begins with (Itanium C++ ABI, 2.9.5).
-    fn callable(&self, birth: &Birth, vtable: u64) -> Option<String> {
-        let information = self.word(birth, vtable.checked_sub(8)?)?;
-        let name_at = self.word(birth, information.checked_add(8)?)?;
-        let mut name = Vec::new();
-        while name.len() < MAX_TYPE {
-            let word = self
-                .word(birth, name_at.checked_add(name.len() as u64)?)?
-                .to_le_bytes();
-            match word.iter().position(|byte| *byte == 0) {
-                Some(end) => {
-                    name.extend_from_slice(&word[..end]);
-                    break;
-                }
-                None => name.extend_from_slice(&word),
-            }
-        }
-        let name = String::from_utf8(name).ok()?;
-        let readable = demangle(&format!("_ZTS{name}"));
-        let (_, inside) = readable.split_once("std::tuple<")?;
-        let mut depth = 1;
-        let end = inside.find(|c| {
-            depth += i32::from(c == '<') - i32::from(c == '>');
-            depth == 0
-        })?;
-        Some(inside.get(..end)?.trim().to_owned())
-    }
-
-    fn word(&self, birth: &Birth, address: u64) -> Option<u64> {
-        let bytes = read_present(birth.creator, address, 8)?;
-        Some(u64::from_le_bytes(*bytes.first_chunk()?))
     }
 }
 

@@ -216,6 +216,7 @@ pub fn task_offsets(btf: &[u8]) -> Result<TaskOffsets, BtfError> {
         signal: task("signal")?,
         restart_fn: task("restart_block.fn")?,
         thread_status: task("thread_info.status")?,
+        fsbase: task("thread.fsbase")?,
         pid_level: types.offset("pid", "level")?,
         pid_numbers: types.offset("pid", "numbers")?,
         upid_size: types.size("upid")?,

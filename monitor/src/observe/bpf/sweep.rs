@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn record_has_no_implicit_padding() {
         assert_eq!(size_of::<TaskRecord>() % 8, 0);
-        let fields = 4 * 4 + 3 * 8 + 4 * 4 + 8 + 2 * 4 + 6 * 8 + 8 + 6 * 8 + 3 * 8 + 8 + 2 * 16 + 8;
+        let fields = 4 * 4 + 3 * 8 + 4 * 4 + 8 + 2 * 4 + 6 * 8 + 8 + 6 * 8 + 4 * 8 + 8 + 2 * 16 + 8;
         assert_eq!(
             size_of::<TaskRecord>(),
             fields + size_of::<monitor_common::FutexWait>()

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{goroutine::Status, program::Unknown};
-use crate::model::{Frame, Site};
+use crate::model::{Frame, ProcessId, Site};
 
 /// Goroutines whose stacks are asked for at once: with the longest stacks each of its own the answer is no longer
 /// than a message may be.
@@ -23,6 +23,16 @@ pub struct Who {
     /// With the pid, what tells the program from every other one ([`crate::model::ProcessId`]).
     pub start_boottime: u64,
     pub exec_id: u64,
+}
+
+impl Who {
+    pub const fn process(self) -> ProcessId {
+        ProcessId {
+            pid: self.pid,
+            start_boottime: self.start_boottime,
+            exec_id: self.exec_id,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

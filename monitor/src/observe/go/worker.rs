@@ -122,8 +122,6 @@ struct Clerk {
 /// Why a look did not come to its end.
 enum Failure {
     NotGo,
-    /// The helper process died, perhaps over this very process.
-    HelperDied(String),
     Incomplete(Cause, String),
 }
 
@@ -161,19 +159,12 @@ impl Clerk {
             start_boottime: look.process.start_boottime,
             exec_id: look.process.exec_id,
         };
-        let mut looked = self.try_look(who, &mut process, now + BUDGET);
-        if matches!(looked, Err(Failure::HelperDied(_))) {
-            // It may have been ended for something else; a new one knows nothing, what is remembered is here.
-            looked = self.try_look(who, &mut process, now + BUDGET);
-        }
-        if let Err(Failure::HelperDied(why)) = looked {
-            looked = Err(Failure::Incomplete(Cause::GoroutinesUnresponsive, why));
-        }
+        let looked = self.try_look(who, &mut process, now + BUDGET);
         let view = match looked {
             Ok(incomplete) => process.memory.view(&process.version, self.threshold, incomplete),
-            Err(Failure::NotGo | Failure::HelperDied(_)) => return None,
+            Err(Failure::NotGo) => return None,
             Err(Failure::Incomplete(cause, why)) => {
-                if cause == Cause::GoroutinesUnresponsive {
+                if Instant::now() > now + BUDGET {
                     process.left_alone_until = Some(now + LEFT_ALONE);
                 }
                 if process.said.as_ref() != Some(&why) {
@@ -193,7 +184,7 @@ impl Clerk {
         process: &mut Process,
         until: Instant,
     ) -> Result<BTreeSet<Cause>, Failure> {
-        let Answer::Begun(begun) = self.ask(&Question::Begin(who), until)? else {
+        let Answer::Begun(begun) = self.ask(who, &Question::Begin(who), until)? else {
             return Err(another_answer());
         };
         let begun_at = Instant::now();
@@ -204,7 +195,7 @@ impl Clerk {
         let mut entries = Vec::new();
         let mut began = None;
         loop {
-            let Answer::Some(batch) = self.ask(&Question::Next, until)? else {
+            let Answer::Some(batch) = self.ask(who, &Question::Next, until)? else {
                 return Err(another_answer());
             };
             let Batch {
@@ -255,7 +246,8 @@ impl Clerk {
                 return Ok(());
             }
             let asked = (made_at.len(), runs.len());
-            let Answer::Sites { made_at, runs } = self.ask(&Question::Sites { who, made_at, runs }, until)?
+            let Answer::Sites { made_at, runs } =
+                self.ask(who, &Question::Sites { who, made_at, runs }, until)?
             else {
                 return Err(another_answer());
             };
@@ -281,7 +273,7 @@ impl Clerk {
                 .filter_map(|index| entries.get(*index))
                 .map(|entry| entry.wanted());
             let question = Question::Stacks(who, wanted.collect());
-            let Answer::Stacks(answer) = self.ask(&question, until)? else {
+            let Answer::Stacks(answer) = self.ask(who, &question, until)? else {
                 return Err(another_answer());
             };
             let now = super::inspector::now();
@@ -309,7 +301,7 @@ impl Clerk {
     fn name_stacks(&mut self, who: Who, memory: &mut Memory, until: Instant) -> Result<(), Failure> {
         for stacks in memory.unnamed_stacks().chunks(MAX_NAMED) {
             let question = Question::Name(who, stacks.iter().map(|(pcs, _)| pcs.pcs.clone()).collect());
-            let Answer::Named(named) = self.ask(&question, until)? else {
+            let Answer::Named(named) = self.ask(who, &question, until)? else {
                 return Err(another_answer());
             };
             for ((pcs, number), named) in stacks.iter().zip(named) {
@@ -319,12 +311,12 @@ impl Clerk {
         Ok(())
     }
 
-    fn ask(&mut self, question: &Question, until: Instant) -> Result<Answer, Failure> {
+    fn ask(&mut self, who: Who, question: &Question, until: Instant) -> Result<Answer, Failure> {
         if Instant::now() > until {
             let why = format!("not read within {BUDGET:?}: left alone for {LEFT_ALONE:?}");
             return Err(Failure::Incomplete(Cause::GoroutinesUnresponsive, why));
         }
-        let answer = self.helper.go(question);
+        let answer = self.helper.go(who.process(), question);
         self.helper_pid
             .store(self.helper.pid().unwrap_or(0), Ordering::Relaxed);
         match answer {
@@ -336,13 +328,13 @@ impl Clerk {
                 Refusal::Unreadable(why) => Failure::Incomplete(Cause::GoroutinesUnreadable, why),
             }),
             Ok(answer) => Ok(answer),
-            Err(error @ HelperError::Unresponsive) => {
-                let why = format!("{error}: left alone for {LEFT_ALONE:?}");
-                Err(Failure::Incomplete(Cause::GoroutinesUnresponsive, why))
+            // The helper leaves it alone for a while.
+            Err(error @ (HelperError::Unresponsive | HelperError::LeftAlone | HelperError::Failed(_))) => {
+                Err(Failure::Incomplete(
+                    Cause::GoroutinesUnresponsive,
+                    error.to_string(),
+                ))
             }
-            Err(error @ HelperError::Failed(_)) => Err(Failure::HelperDied(format!(
-                "{error}: left alone for {LEFT_ALONE:?}"
-            ))),
             Err(error) => Err(Failure::Incomplete(
                 Cause::GoroutinesUnreadable,
                 error.to_string(),

@@ -6,6 +6,7 @@
 //! deadline, and starts again when it is needed.
 
 mod client;
+mod patience;
 mod server;
 
 use std::{
@@ -19,8 +20,8 @@ pub use client::{Helper, HelperError};
 pub use server::serve;
 
 use crate::{
-    identify::Stack,
-    model::Registers,
+    identify::{Identity, Stack},
+    model::{Registers, Site},
     observe::{go, thread::spawns::Origin},
 };
 
@@ -39,10 +40,20 @@ pub struct HelperOptions {
     pub debug_dirs: Vec<PathBuf>,
 }
 
+/// A request, and which process it is about: its pid may have stood for another one before.
+#[derive(Debug, Serialize, Deserialize)]
+struct Asked {
+    pid: u32,
+    identity: Identity,
+    request: Request,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
     /// Bytes of the memory of the process that the live thread belongs to.
     Read { tid: u32, address: u64, length: u32 },
+    /// Whether no other process can map the memory at an address.
+    IsPrivate { tid: u32, address: u64 },
     /// The stack of a sleeping thread.
     Stack {
         pid: u32,
@@ -55,15 +66,19 @@ enum Request {
     Birth(Birth),
     /// Something about a Go program.
     Go(go::Question),
+    /// What a running thread was started with.
+    ThreadStart { pid: u32, tid: u32, thread_pointer: u64 },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Reply {
     Bytes(Option<Vec<u8>>),
+    IsPrivate(bool),
     Stack(Result<Stack, String>),
     SpawnPoints(Result<Vec<SpawnPoint>, String>),
     Birth(Result<NamedBirth, String>),
     Go(go::Answer),
+    ThreadStart(Result<ThreadStart, String>),
 }
 
 /// A place for the spawn probe.
@@ -81,7 +96,7 @@ pub struct Birth {
     pub creator: u32,
     pub start_routine: u64,
     pub argument: u64,
-    pub argument_words: [u64; 2],
+    pub argument_words: [u64; 3],
     pub registers: Registers,
     /// The creator's stack from the stack pointer upwards, as it was then.
     pub stack: Vec<u8>,
@@ -94,6 +109,14 @@ pub struct NamedBirth {
     /// The program itself called `pthread_create`, with a function of its own: every birth with the same start
     /// routine and return address has the same origin.
     pub is_plain: bool,
+}
+
+/// What a running thread was started with, as far as the C library remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadStart {
+    pub entry: Option<Site>,
+    /// It is what the thread was made for, and the program's own code: its stack can tell nothing better.
+    pub is_certain: bool,
 }
 
 /// A message is its length in 4 bytes and its postcard form.
@@ -119,6 +142,49 @@ fn receive<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// A message of these bytes.
+    fn framed(bytes: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(bytes.len()).unwrap().to_le_bytes();
+        [&length, bytes].concat()
+    }
+
+    proptest! {
+        /// A helper that a hostile file has taken over may say anything: an error, or something of a bounded size.
+        #[test]
+        fn any_bytes_are_an_error_or_a_bounded_message(
+            kind in 0_u8..8,
+            bytes in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(0x7f), Just(0xff), any::<u8>()], 0..300),
+        ) {
+            let bytes = [&[kind], bytes.as_slice()].concat();
+            if let Ok(reply) = receive::<Reply>(&mut framed(&bytes).as_slice()) {
+                let again = postcard::to_allocvec(&reply).unwrap();
+                prop_assert!(again.len() <= bytes.len() + 8, "{reply:?}");
+            }
+            let _ = receive::<Request>(&mut framed(&bytes).as_slice());
+            let _ = receive::<Reply>(&mut bytes.as_slice());
+        }
+
+        /// What is sent comes back, but not if a byte of it is missing.
+        #[test]
+        fn births_come_back_whole_or_not_at_all(stack in prop::collection::vec(any::<u8>(), 0..600), at: u64, cut: prop::sample::Index) {
+            let birth = Birth {
+                pid: 1,
+                creator: 2,
+                start_routine: at,
+                argument: !at,
+                argument_words: [at, 0, 1],
+                registers: Registers { ip: at, sp: at, bp: 0 },
+                stack: stack.clone(),
+            };
+            let mut sent = Vec::new();
+            send(&mut sent, &Request::Birth(birth)).unwrap();
+            let Request::Birth(received) = receive(&mut sent.as_slice()).unwrap() else { panic!() };
+            prop_assert_eq!((received.stack, received.start_routine, received.argument), (stack, at, !at));
+            prop_assert!(receive::<Request>(&mut &sent[..cut.index(sent.len())]).is_err());
+        }
+    }
 
     #[test]
     fn messages_come_back_as_they_were_sent() {

@@ -6,10 +6,10 @@ use std::{
     path::PathBuf,
 };
 
-use super::{MAX_READ, Reply, Request, receive, send};
+use super::{Asked, MAX_READ, Reply, Request, receive, send};
 use crate::{
     identify::{Inspector, Options},
-    observe::{go, memory::read_present},
+    observe::{go, memory::read_present, thread::holders::is_private},
 };
 
 /// Bytes of address space that the helper may use: what a hostile file makes it ask for beyond is refused.
@@ -35,11 +35,12 @@ pub fn serve(debug_dirs: impl Iterator<Item = PathBuf>) -> io::Result<()> {
     });
     let mut go = go::Inspector::default();
     loop {
-        let request = match receive(&mut stream) {
+        let asked: Asked = match receive(&mut stream) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            request => request?,
+            asked => asked?,
         };
-        send(&mut stream, &answer(&mut inspector, &mut go, &request))?;
+        inspector.now_stands_for(asked.pid, asked.identity);
+        send(&mut stream, &answer(&mut inspector, &mut go, &asked.request))?;
     }
 }
 
@@ -48,6 +49,7 @@ fn answer(inspector: &mut Inspector, go: &mut go::Inspector, request: &Request) 
         Request::Read { tid, address, length } => {
             Reply::Bytes(read_present(*tid, *address, (*length as usize).min(MAX_READ)))
         }
+        Request::IsPrivate { tid, address } => Reply::IsPrivate(is_private(*tid, *address)),
         Request::Stack { pid, tid, registers } => {
             let stack = inspector.stack(*pid, *tid, *registers);
             Reply::Stack(stack.map_err(|error| error.to_string()))
@@ -58,6 +60,15 @@ fn answer(inspector: &mut Inspector, go: &mut go::Inspector, request: &Request) 
                 .map_err(|error| error.to_string()),
         ),
         Request::Go(question) => Reply::Go(go.answer(question)),
+        Request::ThreadStart {
+            pid,
+            tid,
+            thread_pointer,
+        } => Reply::ThreadStart(
+            inspector
+                .thread_start(*pid, *tid, *thread_pointer)
+                .map_err(|error| error.to_string()),
+        ),
         Request::Birth(birth) => Reply::Birth(inspector.birth(birth).map_err(|error| error.to_string())),
     }
 }

@@ -28,7 +28,10 @@ use self::{
     waits::{Since, Waits},
 };
 use super::{bpf::TaskRecord, helper::Helper};
-use crate::model::{Anchor, Cause, Kind, Observation, Process, ProcessId, Registers, Task, Wait};
+use crate::{
+    identify::text::clean,
+    model::{Anchor, Cause, Kind, Observation, Process, ProcessId, Registers, Task, Wait},
+};
 
 /// Selected, but without an entry of the futex probes.
 const NOT_WATCHED: u32 = record_flags::SELECTED | record_flags::FUTEX_WAIT;
@@ -176,6 +179,7 @@ impl Threads {
         offset: i64,
         helper: &mut Helper,
     ) -> Option<(syscalls::Call, Since)> {
+        let process = self.pass.observations[index].process.id;
         let incomplete = &mut self.pass.observations[index].incomplete;
         if record.record_flags & record_flags::NO_REGISTERS != 0 {
             incomplete.insert(Cause::Registers);
@@ -200,7 +204,7 @@ impl Threads {
             realtime_offset: self.pass.realtime_offset,
             boottime_offset: self.pass.boottime_offset,
         };
-        let read = |address, length| helper.read(record.tid, address, length);
+        let read = |address, length| helper.read(process, record.tid, address, length);
         match self
             .waits
             .is_unbounded(record, &call, &clocks, age(record, since) >= self.threshold, read)
@@ -215,6 +219,11 @@ impl Threads {
     }
 }
 
+/// Whether it sleeps, so that its registers are those that it will go on with.
+pub fn is_asleep(record: &TaskRecord) -> bool {
+    state::of(record) == State::Sleeping
+}
+
 fn age(record: &TaskRecord, since: Since) -> Duration {
     Duration::from_nanos(record.sampled_at.saturating_sub(since.counted))
 }
@@ -226,7 +235,7 @@ fn name_of(record: &TaskRecord, process: &Process) -> Option<Box<str>> {
         .iter()
         .position(|byte| *byte == 0)
         .unwrap_or(record.comm.len());
-    let name = String::from_utf8_lossy(&record.comm[..end]);
+    let name = clean(&String::from_utf8_lossy(&record.comm[..end]), record.comm.len());
     (name != process.comm).then(|| name.into())
 }
 

@@ -211,7 +211,11 @@ fn prometheus_is_read_whole() {
 fn etcd_is_read_whole() {
     in_both("etcd", |folder, port| {
         let own = format!("http://127.0.0.1:{port}");
-        let peer = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let peer = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let peers = format!("http://127.0.0.1:{peer}");
         let flags = [
             ("--data-dir", folder.join("data").display().to_string()),

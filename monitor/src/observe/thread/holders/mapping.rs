@@ -43,6 +43,17 @@ fn parse(line: &[u8]) -> Option<(u64, u64, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Only what the kernel writes is taken, and all of that.
+        #[test]
+        fn any_line_is_taken(line in "([0-9a-f]{0,17}-?){0,2}[ rwxps-]{0,8}\\PC{0,40}", start: u64, end: u64) {
+            let _ = parse(line.as_bytes());
+            let real = format!("{start:x}-{end:x} r-xp 00000000 00:00 0 {line}");
+            prop_assert_eq!(parse(real.as_bytes()), Some((start, end, true)));
+        }
+    }
 
     struct Map(*mut libc::c_void);
 

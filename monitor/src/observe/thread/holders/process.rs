@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Evidence, FutexWaitOf, Holder, View, holder, is_private, same_wait};
+use super::{Evidence, FutexWaitOf, Holder, View, holder, same_wait};
 use crate::{
+    model::ProcessId,
     observe::{
         bpf::{TaskRecord, record_flags},
         helper::{Helper, HelperError},
@@ -51,6 +52,11 @@ impl Edges {
             return found;
         };
         let mut view = Live {
+            process: ProcessId {
+                pid: first.tgid,
+                start_boottime: first.leader_start_boottime,
+                exec_id: first.exec_id,
+            },
             tid: first.tid,
             live: &live,
             numbers: &numbers,
@@ -112,6 +118,7 @@ fn is_in_futex(record: &TaskRecord) -> bool {
 
 /// A process that runs, for the length of one look: the waiters of one lock ask for the same words.
 struct Live<'a> {
+    process: ProcessId,
     tid: u32,
     live: &'a HashSet<u32>,
     numbers: &'a Numbers,
@@ -127,22 +134,17 @@ impl View for Live<'_> {
         if self.is_silent {
             return None;
         }
-        let Self {
-            tid,
-            memory,
-            read,
-            is_silent,
-            ..
-        } = self;
-        if read.len() == MAX_REMEMBERED {
-            read.clear();
+        if let Some(known) = self.read.get(&(address, length)) {
+            return known.clone();
         }
-        let bytes = read.entry((address, length)).or_insert_with(|| {
-            let bytes = memory.read(*tid, address, length);
-            *is_silent = matches!(bytes, Err(HelperError::Unresponsive | HelperError::Failed(_)));
-            bytes.ok()
-        });
-        bytes.clone()
+        if self.read.len() == MAX_REMEMBERED {
+            self.read.clear();
+        }
+        let bytes = self.memory.read(self.process, self.tid, address, length);
+        self.is_silent = is_silence(bytes.as_ref().err());
+        let bytes = bytes.ok();
+        self.read.insert((address, length), bytes.clone());
+        bytes
     }
 
     fn is_thread(&mut self, tid: u32) -> bool {
@@ -152,13 +154,27 @@ impl View for Live<'_> {
     }
 
     fn is_private(&mut self, address: u64) -> bool {
-        let tid = self.tid;
+        if self.is_silent {
+            return false;
+        }
+        if let Some(known) = self.private.get(&address) {
+            return *known;
+        }
         if self.private.len() == MAX_REMEMBERED {
             self.private.clear();
         }
-        *self
-            .private
-            .entry(address)
-            .or_insert_with(|| is_private(tid, address))
+        let is_private = self.memory.is_private(self.process, self.tid, address);
+        self.is_silent = is_silence(is_private.as_ref().err());
+        let is_private = is_private.unwrap_or(false);
+        self.private.insert(address, is_private);
+        is_private
     }
+}
+
+/// Whether the process does not answer, so that no other question is worth a deadline.
+fn is_silence(error: Option<&HelperError>) -> bool {
+    matches!(
+        error,
+        Some(HelperError::Unresponsive | HelperError::LeftAlone | HelperError::Failed(_))
+    )
 }
