@@ -14,6 +14,8 @@ const AMD64: [u8; 4] = [0, 0, 1, 8];
 const HEADER: u64 = 72;
 /// No program known has a tenth of it.
 const MAX_FUNCTIONS: u64 = 4 << 20;
+/// Bytes of the table of names.
+const MAX_NAMES: u64 = 256 << 20;
 /// Steps of one pc-value table: more than the instructions of the longest function.
 const MAX_STEPS: usize = 1 << 18;
 /// Inlined calls in one another; the compiler's budget ends far below.
@@ -152,31 +154,58 @@ impl<S: Space> Pclntab<S> {
 
     /// The functions of these names, in their order.
     pub fn find<const N: usize>(&self, names: [&str; N]) -> [Option<Function>; N] {
+        let wanted = names.map(|name| self.find_name(name));
         let mut found = [const { None }; N];
         for number in 0..self.header.count {
             let Some((_, offset)) = self.index(number) else {
                 break;
             };
-            let name = self.name_offset(offset).and_then(|name| self.name_address(name));
-            let Some(name) = name else { continue };
-            for (wanted, found) in names.iter().zip(&mut found) {
-                if found.is_none() && self.is_name(name, wanted) {
-                    *found = self.nth(number);
+            let name = self.name_offset(offset).map(i64::from);
+            let index = wanted
+                .iter()
+                .position(|wanted| wanted.is_some() && *wanted == name);
+            if let Some(index) = index
+                && found[index].is_none()
+            {
+                found[index] = self.nth(number);
+                if found
+                    .iter()
+                    .zip(&wanted)
+                    .all(|(found, wanted)| found.is_some() || wanted.is_none())
+                {
+                    break;
                 }
-            }
-            if found.iter().all(Option::is_some) {
-                break;
             }
         }
         found
     }
 
-    fn is_name(&self, address: u64, name: &str) -> bool {
-        let mut bytes = [0; 64];
-        let Some(part) = bytes.get_mut(..=name.len()) else {
-            return false;
-        };
-        self.space.fill(address, part) && part.strip_suffix(&[0]) == Some(name.as_bytes())
+    /// Where a name is in the table of names.
+    fn find_name(&self, name: &str) -> Option<i64> {
+        const STEP: u64 = 64 << 10;
+        let mut pattern = name.as_bytes().to_vec();
+        pattern.push(0);
+        let finder = memchr::memmem::Finder::new(&pattern);
+        let length = self.header.units.checked_sub(self.header.names)?.min(MAX_NAMES);
+        let mut at = 0;
+        while at < length {
+            let read = (STEP + pattern.len() as u64).min(length - at);
+            let bytes = self
+                .space
+                .some(self.header.names.checked_add(at)?, read as usize, 4096);
+            for place in finder.find_iter(&bytes) {
+                let offset = at + place as u64;
+                let before = offset
+                    .checked_sub(1)
+                    .and_then(|at| self.space.array(self.header.names + at));
+                // The end of a longer name is none.
+                if offset == 0 || before == Some([0]) {
+                    return i64::try_from(offset).ok();
+                }
+            }
+            at += STEP;
+        }
+        None
     }
 
     pub fn name(&self, function: &Function) -> Option<String> {

@@ -47,7 +47,7 @@ pub struct Marked {
     pub panic: Option<u8>,
     pub signal_panic: Option<u8>,
     pub wrapper_panic: Option<u8>,
-    /// Run the program's finalizers and cleanups.
+    /// Run the program's finalizers and cleanups; tracebacks show them from Go 1.25 on, before they had other names.
     pub finalizers: [Option<u8>; 2],
 }
 
@@ -96,6 +96,8 @@ impl Program {
             wrapper_panic,
             runtime_main,
             main,
+            finalizers,
+            cleanups,
         ] = functions.find([
             "runtime.forEachGRace",
             "runtime.goexit",
@@ -105,9 +107,9 @@ impl Program {
             "runtime.panicwrap",
             "runtime.main",
             "main.main",
+            "runtime.runFinalizers",
+            "runtime.runCleanups",
         ]);
-        // Tracebacks show them from Go 1.25 on; what ran finalizers before had another name.
-        let finalizers = functions.find(["runtime.runFinalizers", "runtime.runCleanups"]);
         let goexit = goexit.ok_or_else(|| unreadable("no runtime.goexit"))?;
         let (list_length, list) = for_each
             .and_then(|function| find_list(&functions, &function))
@@ -128,7 +130,7 @@ impl Program {
                 panic: id(panic),
                 signal_panic: id(signal_panic),
                 wrapper_panic: id(wrapper_panic),
-                finalizers: finalizers.map(id),
+                finalizers: [id(finalizers), id(cleanups)],
             },
             goexit: goexit.entry..goexit.end,
             main,
