@@ -7,3 +7,4 @@ mod daemon;
 mod healthy;
 mod scale;
 mod servers;
+mod verdicts;

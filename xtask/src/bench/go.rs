@@ -20,7 +20,6 @@ use crate::workspace;
 
 const VERSION: &str = "1.27";
 const ROUNDS: usize = 5;
-/// Of which a snapshot's whole command is measured beside an empty one of the same kind.
 const MANY: usize = 100_000;
 const MOST: usize = 1_000_000;
 
@@ -81,13 +80,15 @@ pub fn snapshot() -> Result<()> {
     println!("\n## Goroutines: {MANY} blocked ones, {ROUNDS} rounds");
     let load = Load::start(MANY)?;
     let pid = load.pid();
-    let (mut whole, mut debug1, mut debug2) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut whole, mut debug1, mut debug2) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut late = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
         load.latency()?;
         std::thread::sleep(Duration::from_millis(500));
         late[0].push(load.latency()?.as_secs_f64());
-        whole.push(seconds(&pid)?.0);
+        let taken = take(&pid)?;
+        ours.push(taken.looks);
+        whole.push(taken.wall);
         late[1].push(load.latency()?.as_secs_f64());
         let timed = |path: &str| -> Result<f64> {
             let begun = Instant::now();
@@ -99,27 +100,23 @@ pub fn snapshot() -> Result<()> {
         debug2.push(timed("/debug/pprof/goroutine?debug=2")?);
         late[3].push(load.latency()?.as_secs_f64());
     }
-    let (whole, debug1, debug2) = (median(&mut whole), median(&mut debug1), median(&mut debug2));
-    let [idle, ours, one, two] = late.map(|mut late| median(&mut late) * 1e3);
+    let [ours, whole, debug1, debug2] = [ours, whole, debug1, debug2].map(|mut times| median(&mut times));
+    let [idle, own, one, two] = late.map(|mut late| median(&mut late) * 1e3);
     println!(
-        "                                     wall     1 ms ticker late by (nothing asked: {idle:.2} ms)"
+        "                                    wall   a 1 ms ticker is late by (nothing asked: {idle:.2} ms)"
     );
-    println!(
-        "taskleak snapshot, whole command {:>8.1} ms  {ours:>8.2} ms",
-        whole * 1e3
-    );
-    println!(
-        "goroutine?debug=1                {:>8.1} ms  {one:>8.2} ms",
-        debug1 * 1e3
-    );
-    println!(
-        "goroutine?debug=2                {:>8.1} ms  {two:>8.2} ms",
-        debug2 * 1e3
-    );
+    let row = |what: &str, time: f64, late: f64| println!("{what:<30}{:>8.1} ms {late:>8.2} ms", time * 1e3);
+    row("two looks, all stacks, names", ours, own);
+    row("goroutine?debug=1", debug1, one);
+    row("goroutine?debug=2", debug2, two);
     println!(
         "ratio {:.1} to debug=2 (goal: 20), {:.1} to debug=1 (goal: 1)",
-        debug2 / whole,
-        debug1 / whole
+        debug2 / ours,
+        debug1 / ours
+    );
+    println!(
+        "the whole command, eBPF programs loaded and judged included: {:.0} ms",
+        whole * 1e3
     );
     Ok(())
 }
@@ -128,61 +125,83 @@ pub fn snapshot() -> Result<()> {
 pub fn million() -> Result<()> {
     println!("\n## Goroutines: {MOST} blocked ones, 3 rounds");
     let load = Load::start(MOST)?;
-    let mut wall = Vec::new();
+    let mut looks = Vec::new();
     for _ in 0..3 {
-        let (seconds, usage) = seconds(&load.pid())?;
+        load.latency()?;
+        let taken = take(&load.pid())?;
         println!(
-            "whole command {:>7.2} s, CPU {:>6.2} s, peak RSS of the monitor {:>5} MiB, ticker late by {:.2} ms",
-            seconds,
-            usage.cpu,
-            usage.peak_rss_kib / 1024,
+            "two looks with all stacks {:>6.2} s, whole command {:>6.2} s, CPU {:>6.2} s, peak RSS {:>4} MiB, \
+             ticker late by {:.2} ms",
+            taken.looks,
+            taken.wall,
+            taken.cpu,
+            taken.peak_rss_kib / 1024,
             load.latency()?.as_secs_f64() * 1e3
         );
-        wall.push(seconds);
+        looks.push(taken.looks);
     }
-    println!("median {:.2} s (goal: 2), RSS (goal: 300 MiB)", median(&mut wall));
+    println!(
+        "median {:.2} s (goal: 2), RSS (goal: 300 MiB)",
+        median(&mut looks)
+    );
     Ok(())
 }
 
-struct Usage {
+struct Taken {
+    /// s, of the whole command.
+    wall: f64,
+    /// s, of its looks at goroutines, together.
+    looks: f64,
+    /// s, helper processes included.
     cpu: f64,
+    /// Of the monitor, or of a helper if that is more.
     peak_rss_kib: u64,
 }
 
-/// Wall time of a whole `snapshot` whose two looks follow each other at once: it has the groups and stacks of all
-/// that waits for 0 s. Its CPU time is with that of its helpers.
-fn seconds(pid: &str) -> Result<(f64, Usage)> {
+/// A `snapshot` whose two looks follow each other at once: it has the groups and stacks of all that waits at all.
+fn take(pid: &str) -> Result<Taken> {
     let time = workspace::find_in_path("time").unwrap_or_else(|| Path::new("/usr/bin/time").to_owned());
     if !time.exists() {
         bail!("no /usr/bin/time: apt-get install time");
     }
     let mut command = Command::new(time);
     command.args(["-f", "%U %S %M"]).arg(workspace::taskleak());
-    command.args([
-        "snapshot",
-        "--pid",
-        pid,
-        "--observe",
-        "1ms",
-        "--blocked-after",
-        "1ms",
-    ]);
-    command.args(["--no-spawn-probes", "--format", "json"]);
+    command.args(["--log", "debug", "snapshot", "--pid", pid, "--observe", "1ms"]);
+    command.args(["--blocked-after", "1ms", "--no-spawn-probes", "--format", "json"]);
     let begun = Instant::now();
     let output = command.stdin(Stdio::null()).output()?;
-    let took = begun.elapsed().as_secs_f64();
+    let wall = begun.elapsed().as_secs_f64();
     if !output.status.success() {
-        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        bail!("{command:?}: {}", output.status);
     }
     let said = String::from_utf8_lossy(&output.stderr);
+    let looks: Vec<f64> = said
+        .lines()
+        .filter(|line| line.contains(" goroutines read in "))
+        .filter_map(|line| seconds(line.rsplit(' ').next()?))
+        .collect();
     let last = said.lines().last().unwrap_or_default();
     let numbers: Vec<f64> = last.split(' ').filter_map(|number| number.parse().ok()).collect();
-    let [user, system, rss] = numbers[..] else {
-        bail!("time says {last:?}");
+    let (&[user, system, rss], &[_, _]) = (&numbers[..], &looks[..]) else {
+        bail!("time says {last:?}, and there were {} looks", looks.len());
     };
-    let usage = Usage {
+    Ok(Taken {
+        wall,
+        looks: looks.iter().sum(),
         cpu: user + system,
         peak_rss_kib: rss as u64,
+    })
+}
+
+/// As Rust prints durations: `78.75ms`.
+fn seconds(text: &str) -> Option<f64> {
+    let at = text.find(|c: char| c.is_alphabetic() || c == '\u{b5}')?;
+    let (number, unit) = text.split_at(at);
+    let factor = match unit {
+        "s" => 1.0,
+        "ms" => 1e-3,
+        "µs" => 1e-6,
+        _ => return None,
     };
-    Ok((took, usage))
+    Some(number.parse::<f64>().ok()? * factor)
 }

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     time::Duration,
@@ -19,8 +18,8 @@ use super::{
         Answer, Batch, Begun, MAX_NAMED, MAX_SITES, MAX_STACKS, Named, Outcome, Question, Record, Stacks,
         Wanted, Who,
     },
+    reads::{check, list, read, some_stacks, threads},
     sites,
-    space::{SpaceExt as _, word},
     stack::{Copied, Pcs},
 };
 use crate::identify::{Lru, clean};
@@ -28,21 +27,10 @@ use crate::identify::{Lru, clean};
 /// Programs and processes that are kept.
 const MAX_PROGRAMS: usize = 64;
 const MAX_PROCESSES: usize = 256;
-/// More goroutines than this are not walked.
-const MAX_GOROUTINES: u64 = 4 << 20;
 /// Goroutines that are read at once: 8 MiB of them.
 const BATCH: usize = 16 << 10;
-/// Goroutines that lie this near are read as one.
-const GAP: u64 = 128;
-/// Of one stack, from its top; and of all that are read at once.
-const MAX_STACK: u64 = 1 << 20;
-const MAX_COPIED: u64 = 16 << 20;
 /// The auxiliary vector has some twenty entries.
 const MAX_AUXV: usize = 4096;
-/// Goroutines by which the layout is checked.
-const CHECKED: usize = 256;
-/// The list may be replaced while it is read.
-const TRIES: usize = 3;
 
 /// A process that runs a Go program.
 struct Process {
@@ -97,18 +85,11 @@ impl Inspector {
             Question::Stacks(who, wanted) => self.stacks(*who, wanted).map(Answer::Stacks),
             Question::Name(who, stacks) => self.name(*who, stacks).map(Answer::Named),
             Question::Sites { who, made_at, runs } => {
-                let (process, program) = self.program(*who)?;
-                let _ = process;
-                let some = |pcs: &[u64]| pcs.iter().take(MAX_SITES).copied().collect::<Vec<_>>();
+                let (_, program) = self.program(*who)?;
+                let (made_at, runs) = (made_at.iter().take(MAX_SITES), runs.iter().take(MAX_SITES));
                 Ok(Answer::Sites {
-                    made_at: some(made_at)
-                        .into_iter()
-                        .map(|pc| frames::spawn_site(&program, pc))
-                        .collect(),
-                    runs: some(runs)
-                        .into_iter()
-                        .map(|pc| frames::entry(&program, pc))
-                        .collect(),
+                    made_at: made_at.map(|pc| frames::spawn_site(&program, *pc)).collect(),
+                    runs: runs.map(|pc| frames::entry(&program, *pc)).collect(),
                 })
             }
         }
@@ -330,122 +311,6 @@ impl Inspector {
 
 fn memory(who: Who) -> Result<Memory, Unknown> {
     Memory::of(who.tid).map_err(|error| Unknown::Unreadable(error.to_string()))
-}
-
-/// The addresses of all goroutines there ever were (`runtime.allgs` only grows).
-fn list(program: &Program, bias: u64, memory: &mut Memory) -> Result<Vec<u64>, Unknown> {
-    let unreadable = |what: String| Unknown::Unreadable(format!("{}: {what}", program.version));
-    let at = |address: u64| address.wrapping_add(bias);
-    for _ in 0..TRIES {
-        // The length first: the list that is loaded afterwards is at least as long (runtime.atomicAllG).
-        let length = memory.u64(at(program.list_length));
-        let list = memory.u64(at(program.list));
-        let (Some(length), Some(list)) = (length, list) else {
-            return Err(unreadable("its list of goroutines is not in memory".to_owned()));
-        };
-        if length > MAX_GOROUTINES {
-            return Err(unreadable(format!("it claims to have {length} goroutines")));
-        }
-        let Some(end) = list.checked_add(8 * length) else {
-            return Err(unreadable("its list of goroutines is nowhere".to_owned()));
-        };
-        let mut addresses = Vec::with_capacity(length as usize);
-        memory.parts(list..end, |address, bytes| {
-            if address == list + 8 * addresses.len() as u64 {
-                addresses.extend((0..bytes.len() / 8).filter_map(|number| word(bytes, 8 * number)));
-            }
-        });
-        // Once it is replaced the old one may be used for something else.
-        if memory.u64(at(program.list)) == Some(list) && addresses.len() as u64 == length {
-            return Ok(addresses);
-        }
-    }
-    Err(unreadable("its list of goroutines cannot be read".to_owned()))
-}
-
-fn read(program: &Program, memory: &mut Memory, addresses: &[u64]) -> Vec<Decoded> {
-    let offsets = program.offsets;
-    let place = |address: &u64| *address..address.saturating_add(offsets.size);
-    let places: Vec<Range<u64>> = addresses.iter().map(place).collect();
-    let gathered = memory.gather(&places, GAP);
-    let one = |(number, address): (usize, &u64)| match gathered.get(number) {
-        Some(bytes) => Goroutine::decode(offsets, *address, bytes),
-        None => Decoded::Invalid,
-    };
-    addresses.iter().enumerate().map(one).collect()
-}
-
-/// Numbers of the threads that goroutines run on; 0 for those that run on none.
-fn threads(program: &Program, memory: &mut Memory, goroutines: &[Goroutine]) -> Vec<u64> {
-    let place = |goroutine: &Goroutine| {
-        let at = goroutine.m.wrapping_add(program.offsets.procid);
-        if goroutine.m == 0 || goroutine.status == Status::Waiting {
-            0..0
-        } else {
-            at..at.saturating_add(8)
-        }
-    };
-    let places: Vec<Range<u64>> = goroutines.iter().map(place).collect();
-    if places.iter().all(Range::is_empty) {
-        return vec![0; goroutines.len()];
-    }
-    let gathered = memory.gather(&places, 0);
-    (0..goroutines.len())
-        .map(|number| gathered.get(number).and_then(|bytes| word(bytes, 0)).unwrap_or(0))
-        .collect()
-}
-
-/// The parts of the next stacks that are read at once, and how many these are.
-fn some_stacks(found: &[Decoded], order: &[usize]) -> (usize, Vec<Range<u64>>) {
-    let mut places = Vec::new();
-    let mut length = 0;
-    for number in order {
-        let place = match &found[*number] {
-            Decoded::Live(goroutine) => {
-                goroutine.sp..goroutine.stack.end.min(goroutine.sp.saturating_add(MAX_STACK))
-            }
-            _ => 0..0,
-        };
-        length += place.end.saturating_sub(place.start);
-        if length > MAX_COPIED && !places.is_empty() {
-            break;
-        }
-        places.push(if place.start < place.end { place } else { 0..0 });
-    }
-    (places.len(), places)
-}
-
-/// Whether the table of offsets fits: of a goroutine what it runs is a function's beginning, and so on.
-fn check(program: &Program, bias: u64, memory: &mut Memory) -> Result<(), Unknown> {
-    let addresses = list(program, bias, memory)?;
-    let some = &addresses[..addresses.len().min(CHECKED)];
-    let (mut live, mut sound) = (0, 0);
-    let mut ids = std::collections::HashSet::new();
-    for decoded in read(program, memory, some) {
-        match decoded {
-            Decoded::Dead => {}
-            Decoded::Invalid => live += 1,
-            Decoded::Live(goroutine) => {
-                live += 1;
-                let pc = goroutine.startpc.wrapping_sub(bias);
-                let begins = program
-                    .functions
-                    .function(pc)
-                    .is_some_and(|function| function.entry == pc);
-                sound += usize::from(begins && ids.insert(goroutine.id));
-            }
-        }
-    }
-    match (live, sound) {
-        // A program has at least its main goroutine and the runtime's, once it runs.
-        (0, _) => Err(Unknown::Unreadable(format!(
-            "{}: it has no goroutines yet",
-            program.version
-        ))),
-        // One or the other may be changing just now.
-        _ if 10 * sound >= 9 * live => Ok(()),
-        _ => Err(Unknown::Layout(program.version.text.clone())),
-    }
 }
 
 /// CLOCK_MONOTONIC, ns: what Go's `nanotime` reads.

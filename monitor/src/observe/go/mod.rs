@@ -2,8 +2,8 @@
 //! the program.
 //!
 //! In the helper process: `image` and `buildinfo` (the file), `pclntab` (its table of functions), `program` (where
-//! the runtime has what), `memory`, `goroutine`, `stack`, `poll` (reads of the process), `frames`, `wrapper`, `sites`
-//! (names), `inspector` (answers). In the monitor: `worker` (asks), `tracker` (since when), `reasons`, `view` (tasks).
+//! the runtime has what), `memory`, `reads`, `goroutine`, `stack`, `poll` (reads of the process), `frames`, `wrapper`,
+//! `sites` (names), `inspector` (answers). In the monitor: `worker` (asks), `tracker` (since when), `reasons`, `view` (tasks).
 //! What must be added for a new version of Go is one entry in `offsets`.
 
 mod buildinfo;
@@ -17,6 +17,7 @@ mod pclntab;
 mod poll;
 mod program;
 pub mod protocol;
+mod reads;
 mod reasons;
 mod sites;
 mod space;

@@ -24,6 +24,8 @@ use crate::{
 
 /// How long a process is left alone that did not answer in time.
 const LEFT_ALONE: Duration = Duration::from_secs(600);
+/// Goroutines that room is made for before they are read.
+const MAX_RESERVED: usize = 1 << 20;
 /// How long a look at one process may take.
 const BUDGET: Duration = Duration::from_secs(30);
 
@@ -192,7 +194,8 @@ impl Clerk {
         let memory = &mut process.memory;
         memory.set_reasons(begun.reasons);
         let mut incomplete = BTreeSet::new();
-        let mut entries = Vec::new();
+        // Of those that there ever were; how many live is seen only then.
+        let mut entries = Vec::with_capacity(usize::try_from(begun.count).unwrap_or(0).min(MAX_RESERVED));
         let mut began = None;
         loop {
             let Answer::Some(batch) = self.ask(who, &Question::Next, until)? else {
