@@ -6,6 +6,9 @@
  * (spawn_short_job) end after three times as long, one of three (spawn_long_job) waits for good.
  *
  * spawner --on-signal MS: says `ready`, waits for SIGUSR1, and then creates 3 short threads and 4 long ones.
+ *
+ * spawner --ticking MS: says `ready`, and from then on creates a thread every MS milliseconds that never ends and never
+ * waits for longer than 20 ms (spawn_ticker), beside one that ends after three times as long.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -90,6 +93,27 @@ FRAME static void steady(void) {
     }
 }
 
+FRAME static void *ticker(void *unused) {
+    for (;;)
+        sleep_ms(20);
+    return unused;
+}
+
+FRAME static void spawn_ticker(void) {
+    pthread_t thread;
+    must("pthread_create", pthread_create(&thread, &detached, ticker, NULL));
+}
+
+FRAME static void ticking(void) {
+    printf("ready\n");
+    fflush(stdout);
+    for (;;) {
+        sleep_ms(steady_ms);
+        spawn_ticker();
+        spawn_short_job();
+    }
+}
+
 FRAME static void on_signal(void) {
     sigset_t wanted;
     int signal;
@@ -121,11 +145,14 @@ int main(int argc, char **argv) {
     } else if (number > 0 && strcmp(argv[1], "--steady") == 0) {
         steady_ms = number;
         steady();
+    } else if (number > 0 && strcmp(argv[1], "--ticking") == 0) {
+        steady_ms = number;
+        ticking();
     } else if (number > 0 && strcmp(argv[1], "--on-signal") == 0) {
         steady_ms = number;
         on_signal();
     } else {
-        fprintf(stderr, "usage: spawner --burst N | --steady MS | --on-signal MS\n");
+        fprintf(stderr, "usage: spawner --burst N | --steady MS | --ticking MS | --on-signal MS\n");
         return 2;
     }
     return 0;

@@ -158,20 +158,21 @@ impl State {
 fn begins_to_rise(history: &History, window: &Window, is_longest: bool, settings: &Settings) -> bool {
     let samples = &window.samples;
     let is_known = history.latest - history.began >= KNOWN;
-    if !is_known || samples.len() < SAMPLES || !is_rising(samples, SIGNIFICANT) {
+    if !is_known || samples.len() < SAMPLES {
         return false;
     }
     let sixth = SAMPLES / 6;
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
-    let lately = mean(&samples[5 * sixth..]) - mean(&samples[4 * sixth..5 * sixth]);
     let lowest = samples[5 * sixth..].iter().copied().fold(f64::INFINITY, f64::min);
     let is_new = history
         .peak_before(window.seconds())
         // Of the longest window there is no before; it is longer than any wave.
         .map_or(is_longest, |peak| lowest > peak);
-    if !is_new {
+    // The costly question last.
+    if !is_new || !is_rising(samples, SIGNIFICANT) {
         return false;
     }
+    let lately = mean(&samples[5 * sixth..]) - mean(&samples[4 * sixth..5 * sixth]);
     trend(samples).is_some_and(|trend| {
         let goes_on = lately >= 0.5 * trend.slope * sixth as f64;
         goes_on && trend.p < settings.significant && trend.slope * SAMPLES as f64 >= settings.min_growth

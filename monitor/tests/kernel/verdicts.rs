@@ -171,3 +171,42 @@ fn a_state_file_that_cannot_be_kept_is_said_at_once() {
         stderr(&output)
     );
 }
+
+/// They are never in one wait for longer than 20 ms, but they never end.
+#[test]
+fn threads_that_tick_for_ever_are_a_leak_by_their_number() {
+    let target = start("verdicts::ticking", Program::Spawner, &["--ticking", "400"]).unwrap();
+    let pid = target.pid().to_string();
+    let daemon = Daemon::start(&[["--pid", &pid].as_slice(), &QUICK].concat());
+    let begun = Instant::now();
+    let live = loop {
+        let document: Value = serde_json::from_str(&daemon.get("/api/v1/snapshot").2).unwrap();
+        let process = document["processes"][0].clone();
+        for group in process["groups"].as_array().unwrap() {
+            let verdict = group["verdict"].as_str().unwrap();
+            assert!(["unknown", "stable"].contains(&verdict), "{group:#}");
+        }
+        let live = process["live"].as_array().unwrap().clone();
+        if live.iter().any(|tasks| tasks["verdict"] == "leaking") {
+            break live;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{process:#}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    for tasks in &live {
+        let is_leak = tasks["entry"]["function"] == "ticker";
+        assert_eq!(tasks["verdict"] == "leaking", is_leak, "{live:#?}");
+        assert!(is_leak || tasks["verdict"] != "growing", "{live:#?}");
+    }
+    let (_, _, metrics) = daemon.get("/metrics");
+    let alarms = metrics.lines().filter(|line| {
+        line.starts_with("taskleak_verdict{")
+            && (line.contains("\"leaking\"") || line.contains("\"growing\""))
+    });
+    let alarms: Vec<&str> = alarms.collect();
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    assert!(
+        alarms[0].contains("entry=\"ticker\"") && alarms[0].contains("basis=\"live\""),
+        "{alarms:?}"
+    );
+}
