@@ -21,7 +21,7 @@ func spawnSteadyAdder() {
 	}()
 }
 
-// Starts one a second that looks for something again and again and never ends: none is ever long in one wait.
+// Starts four a second that look for something again and again and never end: none is ever long in one wait.
 //
 //go:noinline
 func spawnSteadyPoller() {
@@ -29,7 +29,7 @@ func spawnSteadyPoller() {
 		begun.Done()
 		for {
 			go pollForEver()
-			time.Sleep(time.Second)
+			time.Sleep(250 * time.Millisecond)
 		}
 	}()
 }

@@ -76,7 +76,8 @@ fn leaks_are_called_so_and_what_is_healthy_beside_them_is_not() {
         if leak.as_deref() == Some("leaking") && is_alarm(&poller) {
             break;
         }
-        assert!(begun.elapsed() < PATIENCE, "{leak:?} {poller:?} {process:#}");
+        let polling = find(&process["live"], "entry", "main.pollForEver");
+        assert!(begun.elapsed() < PATIENCE, "{leak:?} {poller:?} {polling:#?}");
         thread::sleep(Duration::from_millis(200));
     }
     let (_, _, metrics) = daemon.get("/metrics");
