@@ -121,3 +121,97 @@ impl Goroutine {
         (mixed >> 32) as u32
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::offsets, *};
+
+    fn waiting() -> (Vec<u8>, &'static Offsets) {
+        let offsets = offsets::of(27).unwrap();
+        let mut bytes = vec![0; offsets.size as usize];
+        let mut put = |at: usize, word: u64| bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        put(0, 0x1000);
+        put(8, 0x3000);
+        put(offsets.sched, 0x2f00);
+        put(offsets.sched + 8, 0x40_1000);
+        put(offsets.goid, 18);
+        put(offsets.startpc, 0x40_2000);
+        put(offsets.status, 4);
+        bytes[offsets.tracking_seq] = 200;
+        (bytes, offsets)
+    }
+
+    fn changed(at: usize, word: u64) -> Decoded {
+        let (mut bytes, offsets) = waiting();
+        bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        Goroutine::decode(offsets, 0xc000, &bytes)
+    }
+
+    #[test]
+    fn a_waiting_one_is_read() {
+        let (bytes, offsets) = waiting();
+        let Decoded::Live(goroutine) = Goroutine::decode(offsets, 0xc000, &bytes) else {
+            panic!("not live");
+        };
+        assert_eq!(
+            (goroutine.id, goroutine.seq, goroutine.status),
+            (18, 200, Status::Waiting)
+        );
+        assert_eq!(
+            (goroutine.sp, goroutine.pc, goroutine.startpc),
+            (0x2f00, 0x40_1000, 0x40_2000)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_none() {
+        let offsets = offsets::of(27).unwrap();
+        // A status that there is not, no number, a stack upside down or too large, a stack pointer outside of it.
+        for (at, word) in [
+            (offsets.status, 7),
+            (offsets.status, 99),
+            (offsets.goid, 0),
+            (offsets.goid, u64::MAX),
+            (8, 0x800),
+            (8, u64::MAX),
+            (offsets.sched, 0x3000),
+            (offsets.sched, 0xfff),
+        ] {
+            assert_eq!(changed(at, word), Decoded::Invalid, "{at} {word}");
+        }
+        for ended in [0, 6, 11, 0x1006] {
+            assert_eq!(changed(offsets.status, ended), Decoded::Dead);
+        }
+        assert_eq!(Goroutine::decode(offsets, 0xc000, &[]), Decoded::Invalid);
+    }
+
+    #[test]
+    fn a_stack_that_moves_keeps_its_place_and_another_call_does_not() {
+        let goroutine = |base: u64, used: u64, pc: u64| {
+            let (mut bytes, offsets) = waiting();
+            let mut put = |at: usize, word: u64| bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
+            put(0, base);
+            put(8, base + 0x2000);
+            put(offsets.sched, base + 0x2000 - used);
+            put(offsets.sched + 8, pc);
+            match Goroutine::decode(offsets, 0xc000, &bytes) {
+                Decoded::Live(goroutine) => goroutine.place(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(goroutine(0x1000, 0x100, 7), goroutine(0x9000, 0x100, 7));
+        assert_ne!(goroutine(0x1000, 0x100, 7), goroutine(0x1000, 0x108, 7));
+        assert_ne!(goroutine(0x1000, 0x100, 7), goroutine(0x1000, 0x100, 8));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken(bytes in prop::collection::vec(any::<u8>(), 0..512), minor in 19_u32..28) {
+            if let Some(offsets) = offsets::of(minor) {
+                Goroutine::decode(offsets, 0xc000, &bytes);
+            }
+        }
+    }
+}

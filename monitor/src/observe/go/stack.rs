@@ -113,3 +113,86 @@ impl Copied<'_> {
         truncated(pcs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        super::{pclntab::Header, space::Flat},
+        *,
+    };
+
+    const GOEXIT: std::ops::Range<u64> = 0x50_0000..0x50_0010;
+
+    /// Waiting at `0x40_0001`, its frame pointer at the bottom of a stack of these words.
+    fn unwind(words: &[u64], status: Status, bp: u64) -> Pcs {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let goroutine = Goroutine {
+            address: 0xc000,
+            id: 7,
+            status,
+            reason: 14,
+            seq: 1,
+            wait_since: 0,
+            gopc: 0,
+            startpc: 0,
+            stack: 0x1000..0x1000 + bytes.len() as u64,
+            sp: 0x1000,
+            pc: 0x40_0001,
+            bp,
+            m: 0,
+        };
+        // No table: what frame pointers do not tell is not known.
+        let empty = Flat {
+            base: 0x9000,
+            bytes: [[0xf1, 0xff, 0xff, 0xff, 0, 0, 1, 8], 1_u64.to_le_bytes()]
+                .concat()
+                .into_iter()
+                .chain([0; 16])
+                .chain([72_u64; 5].iter().flat_map(|word| word.to_le_bytes()))
+                .chain([0; 64])
+                .collect(),
+        };
+        let header = Header::read(&empty, 0x9000).unwrap();
+        let functions = Pclntab::new(empty, header, 0x40_0000, 0);
+        let copied = Copied {
+            goroutine: &goroutine,
+            bytes: &bytes,
+            bias: 0,
+            goexit: &GOEXIT,
+        };
+        copied.unwind(&functions)
+    }
+
+    #[test]
+    fn frame_pointers_lead_to_the_beginning() {
+        let words = [0x1010, 0x40_0002, 0x1020, 0x40_0003, 0, GOEXIT.start + 1];
+        let told = unwind(&words, Status::Waiting, 0x1000);
+        assert_eq!(told.pcs, [0x40_0001, 0x40_0002, 0x40_0003]);
+        assert!(!told.truncated);
+    }
+
+    #[test]
+    fn where_they_lead_nowhere_the_stack_is_cut() {
+        for (words, bp) in [
+            // In a circle; out of the stack; to its very end; from nowhere.
+            ([0x1010, 2, 0x1000, 3], 0x1000),
+            ([0x8000, 2, 0, 3], 0x1000),
+            ([0x1018, 2, 0, 3], 0x1000),
+            ([0x1010, 2, 0, 3], u64::MAX),
+        ] {
+            assert!(unwind(&words, Status::Waiting, bp).truncated, "{words:x?}");
+        }
+        // A system call before Go 1.23 keeps no frame pointer.
+        assert!(unwind(&[0, GOEXIT.start], Status::Syscall, 0).truncated);
+    }
+
+    proptest! {
+        #[test]
+        fn any_stack_ends(words in prop::collection::vec(0x1000_u64..0x2000, 0..600), bp in 0x1000_u64..0x2000) {
+            let told = unwind(&words, Status::Waiting, bp);
+            prop_assert!(told.pcs.len() <= MAX_PCS);
+        }
+    }
+}

@@ -294,3 +294,6 @@ impl Memory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
