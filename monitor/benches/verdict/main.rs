@@ -110,7 +110,10 @@ fn watch(kind: Kind, seed: u64) -> Outcome {
             continue;
         }
         let count = process.blocked();
-        let subjects = [(subject.clone(), count)];
+        let subjects = [
+            (subject.clone(), count),
+            (Subject::Live(TaskKind::Thread, None), process.tasks.len()),
+        ];
         let id = ProcessId {
             pid: 1,
             start_boottime: (process.started * 1e9) as u64,
@@ -124,7 +127,7 @@ fn watch(kind: Kind, seed: u64) -> Outcome {
                 Seen {
                     id: (task.id, 1),
                     group: (age >= THRESHOLD).then_some(0),
-                    entry: None,
+                    entry: Some(1),
                     age,
                 }
             })
@@ -140,7 +143,10 @@ fn watch(kind: Kind, seed: u64) -> Outcome {
         for (index, judge) in judges.iter_mut().enumerate() {
             judge.retain(&[id].into());
             let judgements = judge.pass(now, id, THRESHOLD, &subjects, seen.iter().copied(), true);
-            hold(index, judgements[0].verdict.is_alarm());
+            hold(
+                index,
+                judgements.iter().any(|judgement| judgement.verdict.is_alarm()),
+            );
         }
         for (index, watcher) in watchers.iter_mut().enumerate() {
             hold(DIALS.len() + index, watcher.sample(now, count as f64));

@@ -49,6 +49,8 @@ pub enum Kind {
     LeakPartly,
     /// Ten at once, every half hour.
     LeakSteps,
+    /// One a minute that never waits for long.
+    LeakTicking,
 }
 
 impl Kind {
@@ -63,13 +65,14 @@ impl Kind {
         Self::Connections,
         Self::WarmUp,
     ];
-    pub const LEAKS: [Self; 6] = [
+    pub const LEAKS: [Self; 7] = [
         Self::LeakHourly,
         Self::LeakMinutely,
         Self::LeakSecondly,
         Self::LeakUnderWave,
         Self::LeakPartly,
         Self::LeakSteps,
+        Self::LeakTicking,
     ];
 
     /// How long a leaking process does well before.
@@ -86,7 +89,7 @@ impl Kind {
         match self {
             Self::LeakHourly => 2.0 * DAY,
             Self::LeakSteps | Self::LeakUnderWave => DAY,
-            Self::LeakMinutely | Self::LeakPartly => 4.0 * HOUR,
+            Self::LeakMinutely | Self::LeakTicking | Self::LeakPartly => 4.0 * HOUR,
             Self::LeakSecondly => HOUR,
             _ => DAY,
         }
@@ -162,7 +165,7 @@ impl Process {
             ),
             Kind::WarmUp => (between(&mut random, 4.0, 60.0), f64::INFINITY),
             Kind::LeakHourly => (HOUR, f64::INFINITY),
-            Kind::LeakMinutely | Kind::LeakUnderWave => (60.0, f64::INFINITY),
+            Kind::LeakMinutely | Kind::LeakTicking | Kind::LeakUnderWave => (60.0, f64::INFINITY),
             Kind::LeakSecondly => (1.0, f64::INFINITY),
             Kind::LeakPartly => (20.0, 200.0),
             Kind::LeakSteps => (HOUR / 2.0, f64::INFINITY),
@@ -367,6 +370,7 @@ impl Process {
                 }
             }
             Kind::LeakSteps => (0..10).for_each(|_| self.leak(at)),
+            Kind::LeakTicking => self.add(None, f64::INFINITY, true),
             _ => self.leak(at),
         }
     }

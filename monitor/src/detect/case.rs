@@ -46,8 +46,19 @@ impl Settings {
         self.window / 120.0
     }
 
-    /// For counts that say little of their members: twice the evidence.
-    pub fn stricter(self) -> Self {
+    /// For live tasks that are never long in one wait: a pool that is busy, and grows with the morning's load, has such
+    /// as well. Three times the evidence, in a whole window.
+    pub fn for_live(self) -> Self {
+        Self {
+            growing: 3.0 * self.growing,
+            leaking: 3.0 * self.leaking,
+            lasting: (4.0 * self.lasting).min(1.0),
+            ..self
+        }
+    }
+
+    /// For counts that say nothing of their members: twice the evidence.
+    pub fn for_series(self) -> Self {
         Self {
             growing: 2.0 * self.growing,
             leaking: 2.0 * self.leaking,

@@ -229,7 +229,7 @@ impl Book {
         };
         let settings = match subject {
             Subject::Group(_) => *settings,
-            Subject::Live(..) => settings.stricter(),
+            Subject::Live(..) => settings.for_live(),
         };
         let finding = case.judge(&settings, born, true, true);
         let usual = match subject {
@@ -265,3 +265,6 @@ impl Judgement {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

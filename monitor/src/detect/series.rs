@@ -61,7 +61,7 @@ impl SeriesJudge {
     pub fn new(settings: Settings) -> Self {
         // Counts alone: a random walk has as many rises in a row as a leak every now and then.
         Self {
-            settings: settings.stricter(),
+            settings: settings.for_series(),
             state: None,
         }
     }
