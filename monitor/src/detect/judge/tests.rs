@@ -99,7 +99,7 @@ fn a_task_a_minute_that_never_comes_back_is_a_leak_within_a_quarter_of_an_hour()
     world.passes(100, "a", |_, _| {});
     let mut verdicts = Vec::new();
     let mut told = Judgement::unknown();
-    for index in 0..6 * 15 {
+    for index in 0..6 * 15_u64 {
         if index.is_multiple_of(6) {
             world.block(1000 + index, "a");
         }
@@ -238,7 +238,7 @@ fn what_ticks_for_ever_is_judged_by_its_number() {
     let mut world = World::new();
     world.passes(100, "a", |_, _| {});
     let mut told = Judgement::unknown();
-    for index in 0..6 * 60 {
+    for index in 0..6 * 60_u64 {
         if index.is_multiple_of(6) {
             world.tasks.insert(1000 + index, None);
         }

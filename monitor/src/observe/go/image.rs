@@ -83,21 +83,20 @@ impl Image {
         let is_ours = header.e_ident.magic == elf::ELFMAG
             && header.e_ident.class == elf::ELFCLASS64
             && header.e_ident.data == elf::ELFDATA2LSB
-            && header.e_machine.get(E::default()) == elf::EM_X86_64;
-        if !is_ours || usize::from(header.e_phentsize.get(E::default())) != size_of::<ProgramHeader64<E>>() {
+            && header.e_machine.get(E) == elf::EM_X86_64;
+        if !is_ours || usize::from(header.e_phentsize.get(E)) != size_of::<ProgramHeader64<E>>() {
             return None;
         }
-        let count = usize::from(header.e_phnum.get(E::default())).min(MAX_SEGMENTS);
+        let count = usize::from(header.e_phnum.get(E)).min(MAX_SEGMENTS);
         let mut table = vec![0; count * size_of::<ProgramHeader64<E>>()];
-        file.read_exact_at(&mut table, header.e_phoff.get(E::default()))
-            .ok()?;
+        file.read_exact_at(&mut table, header.e_phoff.get(E)).ok()?;
         let (headers, _) = pod::slice_from_bytes::<ProgramHeader64<E>>(&table, count).ok()?;
-        let number = |value: U64<E>| value.get(E::default());
+        let number = |value: U64<E>| value.get(E);
         let loaded = headers
             .iter()
-            .filter(|header| header.p_type.get(E::default()) == elf::PT_LOAD);
+            .filter(|header| header.p_type.get(E) == elf::PT_LOAD);
         let segments = loaded.map(|header| {
-            let flags = header.p_flags.get(E::default());
+            let flags = header.p_flags.get(E);
             Segment {
                 offset: number(header.p_offset),
                 file_size: number(header.p_filesz).min(number(header.p_memsz)),
@@ -110,7 +109,7 @@ impl Image {
         Some(Self {
             segments: segments.collect(),
             entry: number(header.e_entry),
-            is_relocatable: header.e_type.get(E::default()) == elf::ET_DYN,
+            is_relocatable: header.e_type.get(E) == elf::ET_DYN,
             file,
             chunks: RefCell::default(),
         })
