@@ -7,4 +7,5 @@ mod daemon;
 mod healthy;
 mod scale;
 mod servers;
+mod unknown;
 mod verdicts;
