@@ -107,12 +107,16 @@ pub fn snapshot() -> Result<()> {
     );
     let row = |what: &str, time: f64, late: f64| println!("{what:<30}{:>8.1} ms {late:>8.2} ms", time * 1e3);
     row("two looks, all stacks, names", ours, own);
+    let later = later_look(&pid)?;
+    println!("a look of `run` when all is known {:>5.1} ms", later * 1e3);
     row("goroutine?debug=1", debug1, one);
     row("goroutine?debug=2", debug2, two);
     println!(
-        "ratio {:.1} to debug=2 (goal: 20), {:.1} to debug=1 (goal: 1)",
+        "two looks: ratio {:.1} to debug=2 (goal: 20), {:.1} to debug=1 (goal: 1); a later one: {:.1} and {:.1}",
         debug2 / ours,
-        debug1 / ours
+        debug1 / ours,
+        debug2 / later,
+        debug1 / later
     );
     println!(
         "the whole command, eBPF programs loaded and judged included: {:.0} ms",
@@ -191,6 +195,36 @@ fn take(pid: &str) -> Result<Taken> {
         cpu: user + system,
         peak_rss_kib: rss as u64,
     })
+}
+
+/// s, the median of the looks of a `run` that knows all stacks already.
+fn later_look(pid: &str) -> Result<f64> {
+    let mut child = Command::new(workspace::taskleak())
+        .args(["--log", "debug", "run", "--listen", "127.0.0.1:0", "--pid", pid])
+        .args([
+            "--interval",
+            "500ms",
+            "--blocked-after",
+            "500ms",
+            "--no-spawn-probes",
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    std::thread::sleep(Duration::from_secs(8));
+    child.kill()?;
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let mut looks: Vec<f64> = said
+        .lines()
+        .filter(|line| line.contains(" goroutines read in ") && line.contains(" 0 stacks until "))
+        .filter_map(|line| seconds(line.rsplit(' ').next()?))
+        .collect();
+    if looks.is_empty() {
+        bail!("no look without new stacks");
+    }
+    Ok(median(&mut looks))
 }
 
 /// As Rust prints durations: `78.75ms`.

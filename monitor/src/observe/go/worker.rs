@@ -2,11 +2,11 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    io,
+    fs, io,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, Sender, TryRecvError, channel},
     },
     thread,
     time::{Duration, Instant},
@@ -129,16 +129,23 @@ enum Failure {
 
 impl Clerk {
     fn work(&mut self, orders: &Receiver<Order>, tell: &Sender<Looked>) {
-        while let Ok(order) = orders.recv() {
-            match order {
-                Order::Retain(alive) => self.processes.retain(|id, _| alive.contains(id)),
-                Order::Look(look) => {
-                    let view = self.look(look);
-                    if view.is_none() && self.processes.is_empty() {
+        loop {
+            let order = match orders.try_recv() {
+                Err(TryRecvError::Empty) => {
+                    if self.processes.is_empty() {
                         // Nothing that is Go: nobody needs a helper.
                         self.helper.stop();
                         self.helper_pid.store(0, Ordering::Relaxed);
                     }
+                    orders.recv().ok()
+                }
+                order => order.ok(),
+            };
+            match order {
+                None => return,
+                Some(Order::Retain(alive)) => self.processes.retain(|id, _| alive.contains(id)),
+                Some(Order::Look(look)) => {
+                    let view = self.look(look);
                     if tell.send((look.process, view)).is_err() {
                         return;
                     }
@@ -165,6 +172,9 @@ impl Clerk {
         let view = match looked {
             Ok(incomplete) => process.memory.view(&process.version, self.threshold, incomplete),
             Err(Failure::NotGo) => return None,
+            Err(Failure::Incomplete(..)) if is_gone(who) => {
+                nothing(&process.version, Cause::GoroutinesPending)
+            }
             Err(Failure::Incomplete(cause, why)) => {
                 if Instant::now() > now + BUDGET {
                     process.left_alone_until = Some(now + LEFT_ALONE);
@@ -344,6 +354,14 @@ impl Clerk {
             )),
         }
     }
+}
+
+/// Whether the thread that was to lead to the process has ended: that is no failure, and perhaps the process has too.
+fn is_gone(who: Who) -> bool {
+    let link = fs::read_link(format!("/proc/{}/task/{}/exe", who.pid, who.tid));
+    link.is_err_and(|error| {
+        error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+    })
 }
 
 fn another_answer() -> Failure {
