@@ -3,6 +3,7 @@ package main
 import (
 	"net"
 	"os"
+	"os/signal"
 	"runtime"
 	"syscall"
 )
@@ -14,6 +15,7 @@ func init() {
 	scenarios["syscall_read"] = spawnSyscallRead
 	scenarios["locked_syscall"] = spawnLockedSyscall
 	scenarios["locked_receive"] = spawnLockedReceive
+	scenarios["signals"] = spawnSignals
 }
 
 //go:noinline
@@ -108,3 +110,17 @@ func leakLockedReceive() {
 	begun.Done()
 	chanReceiveForever(never)
 }
+
+//go:noinline
+func spawnSignals() { go leakSignals() }
+
+//go:noinline
+func leakSignals() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR1)
+	begun.Done()
+	signalsForever(signals)
+}
+
+//go:noinline
+func signalsForever(signals chan os.Signal) { <-signals }

@@ -40,7 +40,7 @@ use view::View;
 use worker::{Look, Worker};
 
 use crate::{
-    model::{Cause, Kind, Observation, ProcessId, Task},
+    model::{Cause, Kind, Observation, ProcessId, Stack, Task, WaitClass},
     observe::helper::HelperOptions,
     target::pidns::Numbers,
 };
@@ -188,10 +188,20 @@ fn wait_of_thread(task: &mut Task, thread: &Task) {
     match &thread.wait {
         Some(call) => {
             wait.reason = call.reason.clone();
-            wait.class = call.class;
+            wait.class = if awaits_signals(task.stack.as_deref()) {
+                WaitClass::External
+            } else {
+                call.class
+            };
             wait.age = wait.age.min(call.age);
         }
         // It runs, or the call has a timeout.
         None => task.wait = None,
     }
+}
+
+/// The goroutine that hands signals on: it sleeps on a futex until one comes (os/signal/signal_unix.go).
+fn awaits_signals(stack: Option<&Stack>) -> bool {
+    let innermost = stack.and_then(|stack| stack.frames.first());
+    innermost.is_some_and(|frame| frame.function.as_deref() == Some("os/signal.signal_recv"))
 }

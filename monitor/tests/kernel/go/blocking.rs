@@ -321,3 +321,39 @@ fn a_goroutine_tied_to_a_thread_is_told_as_any_other() {
         assert_same(&seen(&look(&target)), &groups(&expected), version);
     }
 }
+
+#[test]
+fn who_hands_on_signals_waits_for_the_world() {
+    for version in go::versions() {
+        let Some(target) = start("go::blocking::signals", version, Flavor::Plain, &["signals=2"]) else {
+            continue;
+        };
+        let expected = [
+            (
+                "chan receive",
+                "internal",
+                "main.signalsForever",
+                "main.leakSignals",
+                "main.spawnSignals",
+                2,
+            ),
+            // One for the whole program.
+            (
+                "futex",
+                "external",
+                "os/signal.signal_recv",
+                "os/signal.loop",
+                "os/signal.Notify",
+                1,
+            ),
+        ];
+        // Which of its closures it is differs: `Notify.func1.1`, `Notify.func2.1`.
+        let seen = seen(&look(&target)).into_iter().map(|(mut key, count)| {
+            if key[4].starts_with("os/signal.Notify.") {
+                key[4] = "os/signal.Notify".to_owned();
+            }
+            (key, count)
+        });
+        assert_same(&seen.collect(), &groups(&expected), version);
+    }
+}
