@@ -37,6 +37,16 @@ pub struct Process {
     pub workload: String,
     /// From the cgroup's path.
     pub container_id: Option<String>,
+    /// Of Kubernetes, where it is known.
+    pub pod: Option<Pod>,
+}
+
+/// Who a process is to Kubernetes. Empty strings are "not known".
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pod {
+    pub name: String,
+    pub namespace: String,
+    pub container: String,
 }
 
 /// What kind of thing runs the code.

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
     sync::{oneshot, watch},
 };
@@ -19,7 +19,10 @@ use tokio::{
 use super::{Failure, permissions, snapshot::require_pids};
 use crate::{
     config::{self, JudgeOptions, RunConfig, RunOptions, Watch},
-    export::http::{self, Published},
+    export::{
+        http::{self, Published},
+        json::Detail,
+    },
     model::Snapshot,
     pipeline::Monitor,
 };
@@ -70,6 +73,11 @@ impl RunCommand {
             .build()?;
         // Before the probes: a port in use is the commonest mistake.
         let listener = runtime.block_on(http::bind(config.listen))?;
+        let socket = config.socket.as_deref().map(|path| {
+            let _inside = runtime.enter();
+            http::bind_socket(path)
+        });
+        let socket = socket.transpose()?;
         let mut monitor = Monitor::start(config.monitor.clone()).map_err(Failure::from)?;
         if let Some(path) = &config.state_file {
             monitor
@@ -84,13 +92,23 @@ impl RunCommand {
                 .store_state(path)
                 .map_err(|error| cannot_keep(path, &error))?;
         }
-        runtime.block_on(serve(monitor, first, listener, &config))?;
+        let served = runtime.block_on(serve(monitor, first, listener, socket, &config));
+        if let Some(path) = &config.socket {
+            let _ = std::fs::remove_file(path);
+        }
+        served?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
 /// Sweeps and serves until a signal comes or the sweeping fails.
-async fn serve(monitor: Monitor, first: Snapshot, listener: TcpListener, config: &RunConfig) -> Result<()> {
+async fn serve(
+    monitor: Monitor,
+    first: Snapshot,
+    listener: TcpListener,
+    socket: Option<UnixListener>,
+    config: &RunConfig,
+) -> Result<()> {
     // Before anybody is told that we are ready, and may want us to end.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let address = listener.local_addr()?;
@@ -110,30 +128,44 @@ async fn serve(monitor: Monitor, first: Snapshot, listener: TcpListener, config:
                 let _ = failed.send(error);
             }
         })?;
-    let (stop_serving, serving_stopped) = oneshot::channel::<()>();
-    let stop = async {
-        let _ = serving_stopped.await;
+    let (stop_serving, serving_stopped) = watch::channel(());
+    let stopped_serving = || {
+        let mut stopped = serving_stopped.clone();
+        async move {
+            // An error: the sender is gone.
+            let _ = stopped.changed().await;
+        }
     };
-    let server = tokio::spawn({
-        let settings = http::Settings {
-            hosts: config
+    let settings = http::Settings {
+        hosts: Some(
+            config
                 .allowed_hosts
                 .iter()
                 .map(|host| host.to_ascii_lowercase())
                 .collect(),
-            stale: config.interval * STALE_INTERVALS + GRACE,
-            detail: config.detail,
+        ),
+        stale: config.interval * STALE_INTERVALS + GRACE,
+        detail: config.detail,
+    };
+    let mut servers = tokio::task::JoinSet::new();
+    if let Some(socket) = socket {
+        // Who may open it may see everything.
+        let settings = http::Settings {
+            hosts: None,
+            detail: Detail::Stacks,
+            ..settings.clone()
         };
-        async move { http::serve(listener, latest, settings, stop).await }
-    });
+        servers.spawn(http::serve(socket, latest.clone(), settings, stopped_serving()));
+    }
+    servers.spawn(http::serve(listener, latest, settings, stopped_serving()));
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         failure = failure => Err(failure.unwrap_or_else(|_| anyhow!("the sweeping thread has ended unexpectedly"))),
     };
     drop(stop_sweeping);
-    let _ = stop_serving.send(());
-    let _ = tokio::time::timeout(GRACE, server).await;
+    drop(stop_serving);
+    let _ = tokio::time::timeout(GRACE, servers.join_all()).await;
     sweeper
         .join()
         .map_err(|_| anyhow!("the sweeping thread panicked"))?;

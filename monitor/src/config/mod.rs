@@ -11,7 +11,12 @@ mod values;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
-    detect::Settings, export::json::Detail, observe::helper::HelperOptions, pipeline, target::Selector,
+    detect::Settings,
+    export::json::Detail,
+    model::Pod,
+    observe::helper::HelperOptions,
+    pipeline,
+    target::{PodSources, Selector},
 };
 
 pub use file::merge_file;
@@ -20,6 +25,9 @@ pub use values::{Level, Percent, Span};
 
 /// Where `run` listens unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:9435";
+
+/// Where the kubelet has them.
+const DEFAULT_POD_LOGS: &str = "/var/log/containers";
 
 /// One percent of a core.
 const DEFAULT_BUDGET: f64 = 0.01;
@@ -52,6 +60,7 @@ pub struct RunConfig {
     pub monitor: pipeline::Options,
     pub state_file: Option<PathBuf>,
     pub listen: SocketAddr,
+    pub socket: Option<PathBuf>,
     pub allowed_hosts: Vec<String>,
     pub interval: Duration,
     pub detail: Detail,
@@ -89,6 +98,17 @@ impl Watch {
         }
         Ok(pipeline::Options {
             selector: Selector::new(&self.pid, &self.comm, &self.exe, &self.cgroup, &self.exclude)?,
+            pods: PodSources {
+                logs: self
+                    .pod_logs
+                    .clone()
+                    .unwrap_or_else(|| PathBuf::from(DEFAULT_POD_LOGS)),
+                own: self.pod.as_ref().map(|name| Pod {
+                    name: name.clone(),
+                    namespace: self.pod_namespace.clone().unwrap_or_default(),
+                    container: String::new(),
+                }),
+            },
             threshold: positive("blocked-after", self.blocked_after, default_threshold)?,
             futex_probes: self.no_futex_probes != Some(true),
             max_threads: within("max-threads", self.max_threads, 65_536, 1, 4_194_304)?,
@@ -134,6 +154,7 @@ impl RunOptions {
             },
             state_file: self.state_file.clone(),
             listen: self.listen.map_or_else(default_listen, Ok)?,
+            socket: self.socket.clone(),
             allowed_hosts: self.allow_host.clone(),
             interval,
             detail: if self.expose_stacks == Some(true) {

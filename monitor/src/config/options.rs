@@ -51,6 +51,27 @@ pub struct Watch {
         help_heading = "Which processes"
     )]
     pub exclude: Vec<String>,
+    /// The kubelet's folder of container logs, whose names tell pods, namespaces and containers
+    /// [default: /var/log/containers]
+    #[arg(
+        long,
+        env = "TASKLEAK_POD_LOGS",
+        value_name = "DIR",
+        help_heading = "How to look"
+    )]
+    pub pod_logs: Option<PathBuf>,
+    /// Pod of the processes that are in none that the logs name (a sidecar's own, from the downward API)
+    #[arg(long, env = "TASKLEAK_POD", value_name = "NAME", help_heading = "How to look")]
+    pub pod: Option<String>,
+    /// Namespace of that pod
+    #[arg(
+        long,
+        env = "TASKLEAK_POD_NAMESPACE",
+        value_name = "NAME",
+        requires = "pod",
+        help_heading = "How to look"
+    )]
+    pub pod_namespace: Option<String>,
     /// A task is blocked when it has waited this long without a timeout [default: 60s for run, 1s for snapshot]
     #[arg(
         long,
@@ -124,6 +145,9 @@ pub struct RunOptions {
     #[arg(long, env = "TASKLEAK_EXPOSE_STACKS", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub expose_stacks: Option<bool>,
+    /// Serve the same on this Unix socket, which only its owner may open; stacks and files are shown there always
+    #[arg(long, env = "TASKLEAK_SOCKET", value_name = "PATH")]
+    pub socket: Option<PathBuf>,
     /// Time between sweeps; each is moved by up to a tenth of it at random [default: 10s]
     #[arg(long, env = "TASKLEAK_INTERVAL", value_name = "DURATION")]
     pub interval: Option<Span>,

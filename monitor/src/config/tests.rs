@@ -97,7 +97,7 @@ fn every_key_of_a_file_is_taken() {
     let text = "all = false\npid = [1]\ncomm = [\"a\"]\nexe = [\"b\"]\ncgroup = [\"c\"]\nexclude = [\"d\"]\n\
                 blocked-after = \"1s\"\nno-futex-probes = true\nmax-groups = 2\nmax-ids = 3\nmax-threads = 4\n\
                 bpf-log = \"warn\"\nno-stacks = true\nno-spawn-probes = true\nprobe-budget = \"2%\"\ndebug-dir = [\"/d\"]\nlisten = \"127.0.0.1:1\"\nallow-host = [\"n\"]\ninterval = \"1s\"\nbpf-stats = true\nexpose-stacks = true\n\
-                state-file = \"/s\"\nwindow = \"20m\"\nlong-window = \"3h\"\nmin-growth = 7\n";
+                state-file = \"/s\"\nsocket = \"/u\"\npod-logs = \"/l\"\npod = \"p\"\npod-namespace = \"ns\"\nwindow = \"20m\"\nlong-window = \"3h\"\nmin-growth = 7\n";
     let (watch, run, judging) = merged(text, Watch::default(), RunOptions::default()).unwrap();
     assert_eq!(known_keys().len(), text.lines().count(), "{:?}", known_keys());
     let config = run.check(&watch, &judging).unwrap();
@@ -107,6 +107,7 @@ fn every_key_of_a_file_is_taken() {
         (1200.0, 10_800.0, 7.0)
     );
     assert_eq!(config.state_file, Some(PathBuf::from("/s")));
+    assert_eq!(config.socket, Some(PathBuf::from("/u")));
     assert!(!config.monitor.futex_probes && config.monitor.bpf_stats);
     assert_eq!(
         (
@@ -122,6 +123,12 @@ fn every_key_of_a_file_is_taken() {
     assert!(config.monitor.stacks.is_none() && config.monitor.spawn_budget.is_none());
     assert_eq!(watch.probe_budget, Some(Percent(0.02)));
     assert_eq!(watch.debug_dir, [PathBuf::from("/d")]);
+    let pods = &config.monitor.pods;
+    let own = pods.own.as_ref().unwrap();
+    assert_eq!(
+        (pods.logs.to_str(), own.name.as_str(), own.namespace.as_str()),
+        (Some("/l"), "p", "ns")
+    );
     let selector = &config.monitor.selector;
     assert_eq!(
         (

@@ -428,6 +428,7 @@ mod tests {
             exe: String::new(),
             workload: String::new(),
             container_id: None,
+            pod: None,
         })
     }
 

@@ -2,8 +2,11 @@
 
 use std::{
     collections::HashSet,
-    io,
+    fmt::Debug,
+    fs, io,
     net::{IpAddr, SocketAddr},
+    os::unix::fs::FileTypeExt as _,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,8 +18,13 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::{Html, IntoResponse, Response},
     routing::get,
+    serve::Listener,
 };
-use tokio::{net::TcpListener, sync::watch};
+use rustix::fs::Mode;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::watch,
+};
 
 use super::{
     html,
@@ -49,8 +57,8 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// How the server answers.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Names that a request may use for us beside addresses and `localhost`.
-    pub hosts: HashSet<String>,
+    /// Names that a request may use for us beside addresses and `localhost`; `None`: any.
+    pub hosts: Option<HashSet<String>>,
     /// An age of the last pass at which we are not ready any more.
     pub stale: Duration,
     pub detail: Detail,
@@ -84,16 +92,44 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
+/// Binds a Unix socket that only its owner may connect to. One that nobody listens on any more is replaced.
+///
+/// # Errors
+/// When somebody listens on it, when something else is there, or when it cannot be made.
+pub fn bind_socket(path: &Path) -> io::Result<UnixListener> {
+    let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(told(io::Error::other("is there, and is no socket")));
+        }
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            return Err(told(io::Error::other(
+                "somebody listens on it: choose another with --socket",
+            )));
+        }
+        Ok(_) => fs::remove_file(path).map_err(told)?,
+        Err(_) => {}
+    }
+    // Before any other thread is there: the mask is the process's.
+    let before = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
+    let bound = UnixListener::bind(path);
+    rustix::process::umask(before);
+    bound.map_err(told)
+}
+
 /// Serves until `stop` resolves.
 ///
 /// # Errors
 /// When the listener breaks.
-pub async fn serve(
-    listener: TcpListener,
+pub async fn serve<L>(
+    listener: L,
     latest: Latest,
     settings: Settings,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+) -> io::Result<()>
+where
+    L: Listener<Addr: Debug>,
+{
     let shared = Shared {
         latest,
         settings: Arc::new(settings),
@@ -148,7 +184,8 @@ async fn snapshot(State(shared): State<Shared>) -> Response {
 /// Against DNS rebinding: a page that lets its own name point to us sends that name in `Host`. An address
 /// cannot be made to point elsewhere.
 async fn check_host(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    if is_known_host(request.headers(), &shared.settings.hosts) {
+    let hosts = shared.settings.hosts.as_ref();
+    if hosts.is_none_or(|hosts| is_known_host(request.headers(), hosts)) {
         return next.run(request).await;
     }
     let help = "this host name is not allowed: use an address, or start taskleak with --allow-host NAME\n";

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::evidence;
 use crate::model::{
-    Basis, Frame, Group, Growth, Kind, LiveTasks, ProcessReport, Site, Snapshot, Usual, Verdict, WaitClass,
+    Basis, Frame, Group, Growth, Kind, LiveTasks, Pod, ProcessReport, Site, Snapshot, Usual, Verdict,
+    WaitClass,
 };
 
 #[derive(Serialize)]
@@ -25,6 +26,7 @@ struct ProcessJson<'a> {
     runtimes: Vec<&'static str>,
     go_version: Option<&'a str>,
     container_id: Option<&'a str>,
+    pod: Option<&'a Pod>,
     complete: bool,
     incomplete: Vec<&'static str>,
     tasks: BTreeMap<Kind, usize>,
@@ -145,6 +147,7 @@ fn process(report: &ProcessReport, detail: Detail) -> ProcessJson<'_> {
         runtimes: report.go_version.iter().map(|_| "go").collect(),
         go_version: report.go_version.as_deref(),
         container_id: report.process.container_id.as_deref(),
+        pod: report.process.pod.as_ref(),
         complete: report.incomplete.is_empty(),
         incomplete: report.incomplete.iter().map(|cause| cause.label()).collect(),
         tasks: report.tasks.iter().copied().collect(),

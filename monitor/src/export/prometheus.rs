@@ -163,9 +163,22 @@ fn health(sheet: &Sheet<'_>, health: &Health) -> prometheus::Result<()> {
     Ok(())
 }
 
-/// In the order of [`metrics::PROCESS_LABELS`]. Names of containers and pods are not known yet.
+/// In the order of [`metrics::PROCESS_LABELS`]. A container without a name is told by its id.
 fn process_labels<'a>(process: &'a Process, pid: &'a str) -> [&'a str; 7] {
-    [pid, &process.comm, &process.exe, &process.workload, "", "", ""]
+    let pod = process.pod.as_ref();
+    let named = pod
+        .map(|pod| pod.container.as_str())
+        .filter(|name| !name.is_empty());
+    let container = named.or(process.container_id.as_deref()).unwrap_or_default();
+    [
+        pid,
+        &process.comm,
+        &process.exe,
+        &process.workload,
+        container,
+        pod.map_or("", |pod| &pod.name),
+        pod.map_or("", |pod| &pod.namespace),
+    ]
 }
 
 /// What the series of one set of labels say.

@@ -25,13 +25,15 @@ use crate::{
         helper::{Helper, HelperOptions},
         thread::{Records, Threads, spawning::Spawning},
     },
-    target::{Selector, Targets},
+    target::{PodSources, Selector, Targets},
 };
 
 /// What a [`Monitor`] is to do.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub selector: Selector,
+    /// Where names of pods are found.
+    pub pods: PodSources,
     pub threshold: Duration,
     pub futex_probes: bool,
     pub max_threads: u32,
@@ -125,7 +127,7 @@ impl Monitor {
             identifier,
             goroutines,
             spawning,
-            targets: Targets::new(options.selector.clone()),
+            targets: Targets::new(options.selector.clone(), options.pods.clone()),
             threads: Threads::new(options.threshold, options.futex_probes),
             holding: Holding::default(),
             detector: Detector::new(

@@ -2,8 +2,10 @@
 
 mod cgroup;
 pub mod pidns;
+mod pods;
 mod process;
 mod selector;
 
+pub use pods::PodSources;
 pub use process::{Candidate, Targets};
 pub use selector::{Selector, SelectorError};

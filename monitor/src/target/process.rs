@@ -9,7 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{Selector, cgroup};
+use super::{
+    Selector, cgroup,
+    pods::{self, PodSources, Pods},
+};
 use crate::{
     identify::text::clean,
     model::{Process, ProcessId},
@@ -78,12 +81,17 @@ impl Candidate {
         format!("/proc/{}/{name}", self.id.pid)
     }
 
-    fn describe(self) -> Process {
+    fn describe(self, pods: &mut Pods) -> Process {
         let paths = self.cgroup_paths();
+        let container_id = cgroup::container_id(&paths);
+        let pod = pods.of(container_id.as_deref());
+        let made_from = pod.as_ref().map(|pod| pods::workload(&pod.name).to_owned());
+        let workload = made_from.filter(|name| !name.is_empty());
         Process {
             id: self.id,
-            workload: clean(&cgroup::workload(&paths), MAX_PATH),
-            container_id: cgroup::container_id(&paths),
+            workload: workload.unwrap_or_else(|| clean(&cgroup::workload(&paths), MAX_PATH)),
+            container_id,
+            pod,
             exe: clean(self.exe(), MAX_PATH),
             comm: clean(&self.comm, MAX_COMM),
         }
@@ -100,14 +108,16 @@ struct Known {
 /// Decides once for each process, and remembers until it is gone.
 pub struct Targets {
     selector: Selector,
+    pods: Pods,
     known: HashMap<u32, Known>,
     pass: u64,
 }
 
 impl Targets {
-    pub fn new(selector: Selector) -> Self {
+    pub fn new(selector: Selector, pods: PodSources) -> Self {
         Self {
             selector,
+            pods: Pods::new(pods),
             known: HashMap::new(),
             pass: 0,
         }
@@ -160,9 +170,9 @@ impl Targets {
         self.known.retain(|_, known| known.seen_in == pass);
     }
 
-    fn decide(&self, candidate: Candidate) -> Option<Arc<Process>> {
+    fn decide(&mut self, candidate: Candidate) -> Option<Arc<Process>> {
         self.is_watched(&candidate)
-            .then(|| Arc::new(candidate.describe()))
+            .then(|| Arc::new(candidate.describe(&mut self.pods)))
     }
 
     fn is_watched(&self, candidate: &Candidate) -> bool {
@@ -185,7 +195,7 @@ mod tests {
     #[test]
     fn an_exec_makes_another_process_of_the_same_pid() {
         let selector = Selector::new(&[], &["^api$".to_owned()], &[], &[], &[]).unwrap();
-        let mut targets = Targets::new(selector);
+        let mut targets = Targets::new(selector, PodSources::default());
         targets.begin_pass();
         assert!(targets.resolve(own_id(1), || "sh".to_owned()).is_none());
         assert!(

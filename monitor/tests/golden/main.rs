@@ -56,6 +56,7 @@ fn process(pid: u32, comm: &str, exe: &str) -> Arc<Process> {
         exe: exe.to_owned(),
         workload: "api.service".to_owned(),
         container_id: None,
+        pod: None,
     })
 }
 

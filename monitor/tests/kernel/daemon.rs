@@ -185,3 +185,66 @@ fn options_from_flags_environment_and_file() {
     }
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+#[test]
+fn the_unix_socket_is_its_owners_alone_and_shows_stacks() {
+    use std::{
+        io::{Read as _, Write as _},
+        os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    };
+    let target = start("socket", Program::CBlockers, &["mutex=2"]).unwrap();
+    let pid = target.pid().to_string();
+    let path = std::env::temp_dir().join(format!("taskleak-socket-{}", std::process::id()));
+    // One that a monitor left behind which was killed.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let socket = path.to_str().unwrap();
+    let args = [
+        "--pid",
+        &pid,
+        "--interval",
+        "200ms",
+        "--blocked-after",
+        "500ms",
+        "--socket",
+        socket,
+    ];
+    let daemon = Daemon::start(&args);
+    daemon.until_counts(target.pid(), &counts(&[("futex", "internal", 2)]));
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let mut answer = String::new();
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream
+        .write_all(b"GET /api/v1/snapshot HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(
+        answer.contains("\"stack\":[") && answer.contains("locks.c"),
+        "{answer}"
+    );
+    let over_tcp = daemon.get("/api/v1/snapshot").2;
+    assert!(
+        !over_tcp.contains("\"stack\":[") && !over_tcp.contains("locks.c"),
+        "{over_tcp}"
+    );
+    // While it is in use nobody else gets it.
+    let second = taskleak(&[
+        "run",
+        "--pid",
+        &pid,
+        "--listen",
+        "127.0.0.1:0",
+        "--socket",
+        socket,
+    ]);
+    assert_eq!(second.status.code(), Some(3), "{}", stderr(&second));
+    assert!(
+        stderr(&second).contains("somebody listens on it"),
+        "{}",
+        stderr(&second)
+    );
+    daemon.signal(libc::SIGTERM);
+    assert!(daemon.wait().0.success());
+    assert!(!path.exists(), "it is removed at the end");
+}

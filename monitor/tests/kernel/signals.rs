@@ -23,7 +23,11 @@ fn a_futex_wait_that_signals_interrupt_keeps_its_start() {
         (still - oldest).abs() < 0.15,
         "it began at {oldest}, then at {still}"
     );
-    assert_eq!(later.value["futex_waits"], 0, "going on is not waiting anew");
+    // A thread that a handler ran in while the probes came may have begun one under their eyes.
+    assert_eq!(
+        later.value["futex_waits"], seen.value["futex_waits"],
+        "going on is not waiting anew"
+    );
 }
 
 /// Without the probes nobody knows that it is the same wait: not blocked, rather than a guess.
