@@ -238,8 +238,8 @@ impl Memory {
         }
     }
 
-    /// The tasks of the last look.
-    pub fn view(&self, version: &str, threshold: Duration, mut incomplete: BTreeSet<Cause>) -> View {
+    /// The tasks of the last look. `threshold`: from which age on a task is to have a stack; `None`: none is to.
+    pub fn view(&self, version: &str, threshold: Option<Duration>, mut incomplete: BTreeSet<Cause>) -> View {
         let entries = self.tracker.entries();
         let mut tasks = Vec::with_capacity(entries.len());
         let mut in_calls = Vec::new();
@@ -256,7 +256,10 @@ impl Memory {
                 age,
                 anchor: None,
             });
-            let is_old = wait.as_ref().is_some_and(|wait| wait.age >= threshold);
+            let age = wait.as_ref().map(|wait| wait.age);
+            let is_old = age
+                .zip(threshold)
+                .is_some_and(|(age, threshold)| age >= threshold);
             let mut stack = None;
             match entry.stack() {
                 Stacked::Passing => wait = None,

@@ -170,7 +170,11 @@ impl Clerk {
         };
         let looked = self.try_look(who, &mut process, now + BUDGET);
         let view = match looked {
-            Ok(incomplete) => process.memory.view(&process.version, self.threshold, incomplete),
+            Ok(incomplete) => process.memory.view(
+                &process.version,
+                self.reads_stacks.then_some(self.threshold),
+                incomplete,
+            ),
             Err(Failure::NotGo) => return None,
             Err(Failure::Incomplete(..)) if is_gone(who) => {
                 nothing(&process.version, Cause::GoroutinesPending)

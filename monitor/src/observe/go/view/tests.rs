@@ -54,7 +54,7 @@ fn memory(functions: &[&str], records: &[Record]) -> Memory {
 }
 
 fn view(memory: &Memory) -> View {
-    memory.view("go1.27.3", THRESHOLD, BTreeSet::new())
+    memory.view("go1.27.3", Some(THRESHOLD), BTreeSet::new())
 }
 
 #[test]
@@ -72,7 +72,8 @@ fn what_ends_by_itself_or_is_the_runtimes_own_is_a_task_and_not_blocked() {
         // A reason that is not in the table.
         record(8, 100, 60, Status::Waiting),
     ];
-    let view = view(&memory(&functions, &records));
+    let memory = memory(&functions, &records);
+    let view = view(&memory);
     let blocked: Vec<_> = view
         .tasks
         .iter()
@@ -93,6 +94,13 @@ fn what_ends_by_itself_or_is_the_runtimes_own_is_a_task_and_not_blocked() {
     assert_eq!(view.tasks[0].spawn_site.as_ref().unwrap().function, "main.spawn");
     // Their stacks were not read.
     assert_eq!(view.incomplete, BTreeSet::from([Cause::StackPending]));
+    // Where none are to be read none are missing.
+    assert!(
+        memory
+            .view("go1.27.3", None, BTreeSet::new())
+            .incomplete
+            .is_empty()
+    );
 }
 
 #[test]
