@@ -299,16 +299,19 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whether tasks may be missing: that one is not there does not mean that it has ended.
-    pub const fn hides_tasks(self) -> bool {
-        matches!(
-            self,
-            Self::New
-                | Self::GoLayout
-                | Self::GoroutinesUnreadable
-                | Self::GoroutinesUnresponsive
-                | Self::GoroutinesPending
-        )
+    /// Whether tasks of a kind may be missing: that one is not there does not mean that it has ended.
+    pub const fn hides(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Thread => matches!(self, Self::New),
+            Kind::Goroutine => matches!(
+                self,
+                Self::New
+                    | Self::GoLayout
+                    | Self::GoroutinesUnreadable
+                    | Self::GoroutinesUnresponsive
+                    | Self::GoroutinesPending
+            ),
+        }
     }
 
     /// As in labels and JSON.
@@ -424,6 +427,8 @@ pub struct Group {
     pub ids_truncated: bool,
     pub verdict: Verdict,
     pub basis: Basis,
+    /// What its count was, at even distances in time, oldest first; empty without a history.
+    pub recent: Vec<f32>,
     /// How it has grown or shrunk, when there was enough to see.
     pub growth: Option<Growth>,
     /// Waits past the threshold that have ended since the group is known.

@@ -142,7 +142,14 @@ fn watch(kind: Kind, seed: u64) -> Outcome {
         };
         for (index, judge) in judges.iter_mut().enumerate() {
             judge.retain(&[id].into());
-            let judgements = judge.pass(now, id, THRESHOLD, &subjects, seen.iter().copied(), true);
+            let judgements = judge.pass(
+                now,
+                (id, TaskKind::Thread),
+                THRESHOLD,
+                &subjects,
+                seen.iter().copied(),
+                true,
+            );
             hold(
                 index,
                 judgements.iter().any(|judgement| judgement.verdict.is_alarm()),

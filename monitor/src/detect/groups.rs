@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Settings,
-    judge::{Book, Judge, Judgement, Lost, Seen, Subject},
+    judge::{Book, Judge, Judgement, Lost, Of, Seen, Subject},
     names::Names,
 };
 use crate::model::{
-    Basis, Group, GroupKey, Kind, LiveTasks, Observation, Process, ProcessId, ProcessReport, Site, Task,
-    Verdict, Wait,
+    Basis, Cause, Group, GroupKey, Kind, LiveTasks, Observation, Process, ProcessId, ProcessReport, Site,
+    Task, Verdict, Wait,
 };
 
 /// What entries beyond the bound are summed under.
@@ -47,7 +47,7 @@ pub struct Saved {
     threshold: Duration,
     groups: Vec<(ProcessId, Vec<GroupKey>)>,
     entries: Vec<(ProcessId, Vec<Entry>)>,
-    books: Vec<(ProcessId, Book)>,
+    books: Vec<(Of, Book)>,
 }
 
 impl Default for Saved {
@@ -141,9 +141,8 @@ impl Detector {
             grouping.take(task, self.limits.threshold, &deadlocked);
         }
         let incomplete: BTreeSet<_> = observations.iter().flat_map(|o| &o.incomplete).copied().collect();
-        let is_whole = !incomplete.iter().any(|cause| cause.hides_tasks());
         self.name(process.id, &mut grouping);
-        self.judge(now, process.id, &mut grouping, tasks(), is_whole);
+        self.judge(now, process.id, &mut grouping, tasks(), &incomplete);
         let mut groups = grouping.groups;
         groups.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.key.cmp(&b.key)));
         for group in &mut groups {
@@ -199,56 +198,65 @@ impl Detector {
         now: f64,
         process: ProcessId,
         grouping: &mut Grouping,
-        tasks: impl Iterator<Item = &'a Task>,
-        is_whole: bool,
+        tasks: impl Iterator<Item = &'a Task> + Clone,
+        incomplete: &BTreeSet<Cause>,
     ) {
-        let mut subjects = Vec::new();
-        let of_groups: Vec<Option<usize>> = grouping
-            .groups
-            .iter()
-            .map(|group| {
-                group.named.then(|| {
-                    subjects.push((Subject::Group(group.key.clone()), group.count));
-                    subjects.len() - 1
-                })
-            })
-            .collect();
+        // Each kind by itself: that goroutines cannot be read says nothing of threads.
+        let mut subjects: BTreeMap<Kind, Vec<(Subject, usize)>> = BTreeMap::new();
+        let mut add = |kind: Kind, subject: Subject, count: usize| {
+            let of_kind = subjects.entry(kind).or_default();
+            of_kind.push((subject, count));
+            of_kind.len() - 1
+        };
+        let of_group = |group: &Group| {
+            let subject = group.named.then(|| Subject::Group(group.key.clone()))?;
+            Some(add(group.key.kind, subject, group.count))
+        };
+        let of_groups: Vec<Option<usize>> = grouping.groups.iter().map(of_group).collect();
         let mut live: Vec<usize> = (0..grouping.live.len()).collect();
         live.sort_by_key(|index| std::cmp::Reverse(grouping.live[*index].count));
         let mut of_live = vec![None; grouping.live.len()];
         for index in live {
             let tasks = &grouping.live[index];
-            if self.entries.take(process, &(tasks.kind, tasks.entry.clone())) {
-                of_live[index] = Some(subjects.len());
-                subjects.push((Subject::Live(tasks.kind, tasks.entry.clone()), tasks.count));
+            let entry = (tasks.kind, tasks.entry.clone());
+            if self.entries.take(process, &entry) {
+                of_live[index] = Some(add(tasks.kind, Subject::Live(entry.0, entry.1), tasks.count));
             }
         }
-        let seen = tasks.zip(&grouping.placed).map(|(task, (group, entry))| Seen {
-            id: (task.id, task.start),
-            group: group.and_then(|index| of_groups[index]),
-            entry: of_live[*entry],
-            age: task.wait.as_ref().map_or(0.0, |wait| wait.age.as_secs_f64()),
-        });
         let threshold = self.limits.threshold.as_secs_f64();
-        let judgements = self
-            .judge
-            .pass(now, process, threshold, &subjects, seen, is_whole);
-        let judged = |subject: &Option<usize>| {
-            subject
-                .and_then(|index| judgements.get(index).cloned())
-                .unwrap_or_else(Judgement::unknown)
+        let mut judgements: BTreeMap<Kind, Vec<Judgement>> = BTreeMap::new();
+        for (kind, subjects) in &subjects {
+            let placed = tasks.clone().zip(&grouping.placed);
+            let seen = placed
+                .filter(|(task, _)| task.kind == *kind)
+                .map(|(task, (group, entry))| Seen {
+                    id: (task.id, task.start),
+                    group: group.and_then(|index| of_groups[index]),
+                    entry: of_live[*entry],
+                    age: task.wait.as_ref().map_or(0.0, |wait| wait.age.as_secs_f64()),
+                });
+            let is_whole = !incomplete.iter().any(|cause| cause.hides(*kind));
+            let told = self
+                .judge
+                .pass(now, (process, *kind), threshold, subjects, seen, is_whole);
+            judgements.insert(*kind, told);
+        }
+        let judged = |kind: Kind, subject: &Option<usize>| {
+            let told = subject.and_then(|index| judgements.get(&kind)?.get(index).cloned());
+            told.unwrap_or_else(Judgement::unknown)
         };
         for (group, subject) in grouping.groups.iter_mut().zip(&of_groups) {
-            let judgement = judged(subject);
+            let judgement = judged(group.key.kind, subject);
             if group.verdict != Verdict::Proven {
                 group.verdict = judgement.verdict;
             }
+            group.recent = judgement.recent;
             group.growth = judgement.growth;
             group.returned = judgement.returned;
             group.usual = judgement.usual;
         }
         for (tasks, subject) in grouping.live.iter_mut().zip(&of_live) {
-            let judgement = judged(subject);
+            let judgement = judged(tasks.kind, subject);
             tasks.verdict = judgement.verdict;
             tasks.growth = judgement.growth;
         }
@@ -375,6 +383,7 @@ fn empty_group(key: GroupKey) -> Group {
         ids_truncated: false,
         verdict: Verdict::Unknown,
         basis: Basis::Blocked,
+        recent: Vec::new(),
         growth: None,
         returned: 0,
         usual: None,

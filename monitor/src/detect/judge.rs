@@ -22,6 +22,9 @@ const USUAL: f64 = 0.99;
 /// As few endings say nothing of what is usual.
 const FEWEST_ENDINGS: f64 = 20.0;
 
+/// Whose tasks a book is of.
+pub type Of = (ProcessId, Kind);
+
 /// What is on trial.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Subject {
@@ -36,6 +39,8 @@ pub enum Subject {
 pub struct Judgement {
     pub verdict: Verdict,
     pub growth: Option<Growth>,
+    /// Counts of the short window, oldest first.
+    pub recent: Vec<f32>,
     pub returned: u64,
     pub usual: Option<Usual>,
     /// Members that came while we watched, and stay.
@@ -51,7 +56,7 @@ pub struct Lost {
     pub members: u64,
 }
 
-/// A process's cases.
+/// A process's cases of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Book {
     /// Seconds, on the clock of the caller.
@@ -77,7 +82,7 @@ pub struct Seen {
 /// Judges all counts of all processes.
 pub struct Judge {
     settings: Settings,
-    books: HashMap<ProcessId, Book>,
+    books: HashMap<Of, Book>,
     lost: Lost,
 }
 
@@ -98,12 +103,12 @@ impl Judge {
         self.lost
     }
 
-    /// One pass over one process. `now`: seconds of CLOCK_BOOTTIME. `subjects`: what is judged,
+    /// One pass over one process's tasks of one kind. `now`: seconds of CLOCK_BOOTTIME. `subjects`: what is judged,
     /// with its count; the judgements come in their order. What was judged before and is none of them counts 0.
     pub fn pass(
         &mut self,
         now: f64,
-        process: ProcessId,
+        of: Of,
         threshold: f64,
         subjects: &[(Subject, usize)],
         tasks: impl IntoIterator<Item = Seen>,
@@ -111,7 +116,7 @@ impl Judge {
     ) -> Vec<Judgement> {
         self.make_room(subjects.len(), now);
         let members: usize = self.books.values().map(|book| book.members.len()).sum();
-        let book = self.books.entry(process).or_insert_with(|| Book {
+        let book = self.books.entry(of).or_insert_with(|| Book {
             began: now,
             ..Book::default()
         });
@@ -149,7 +154,7 @@ impl Judge {
             }
         }
         let settings = &self.settings;
-        let born = process.start_boottime as f64 * 1e-9 - book.began;
+        let born = of.0.start_boottime as f64 * 1e-9 - book.began;
         let judged = subjects.iter().zip(&places);
         judged
             .map(|((subject, _), place)| book.judgement(subject, *place, settings, born))
@@ -158,7 +163,7 @@ impl Judge {
 
     /// Every book. Of more members than `most` none is kept: who then is there after a restart counts as having been
     /// there before.
-    pub fn saved(&self, most: usize) -> Vec<(ProcessId, Book)> {
+    pub fn saved(&self, most: usize) -> Vec<(Of, Book)> {
         let members: usize = self.books.values().map(|book| book.members.len()).sum();
         let kept = |book: &Book| Book {
             members: if members > most {
@@ -172,13 +177,13 @@ impl Judge {
     }
 
     /// Takes books that were saved, of the same boot and with the same settings.
-    pub fn restore(&mut self, saved: Vec<(ProcessId, Book)>) {
+    pub fn restore(&mut self, saved: Vec<(Of, Book)>) {
         self.books.extend(saved);
     }
 
     /// Forgets processes that are gone.
     pub fn retain(&mut self, alive: &HashSet<ProcessId>) {
-        self.books.retain(|id, _| alive.contains(id));
+        self.books.retain(|(process, _), _| alive.contains(process));
     }
 
     /// Gives up the histories that have not changed for the longest time, none that grows.
@@ -187,7 +192,7 @@ impl Judge {
         if cases + wanted <= MAX_CASES {
             return;
         }
-        let mut idle: Vec<(f64, ProcessId, Place)> = self
+        let mut idle: Vec<(f64, Of, Place)> = self
             .books
             .iter()
             .flat_map(|(id, book)| {
@@ -200,8 +205,8 @@ impl Judge {
             .collect();
         idle.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
         let surplus = cases + wanted - MAX_CASES;
-        for (_, process, place) in idle.into_iter().take(surplus.max(MAX_CASES / 10)) {
-            if let Some(book) = self.books.get_mut(&process) {
+        for (_, of, place) in idle.into_iter().take(surplus.max(MAX_CASES / 10)) {
+            if let Some(book) = self.books.get_mut(&of) {
                 book.cases.remove(&place);
                 book.places.retain(|_, known| *known != place);
                 book.members.forget(place);
@@ -246,6 +251,7 @@ impl Book {
         Judgement {
             verdict: finding.verdict,
             growth: finding.growth,
+            recent: case.history.recent().to_vec(),
             returned: case.returned,
             usual,
             staying: case.staying,
@@ -259,6 +265,7 @@ impl Judgement {
         Self {
             verdict: Verdict::Unknown,
             growth: None,
+            recent: Vec::new(),
             returned: 0,
             usual: None,
             staying: 0,

@@ -142,6 +142,11 @@ where
 fn router(shared: Shared) -> Router {
     Router::new()
         .route("/", get(page))
+        .route("/style.css", get(|| async { fixed("text/css", html::STYLE) }))
+        .route(
+            "/page.js",
+            get(|| async { fixed("text/javascript", html::SCRIPT) }),
+        )
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
@@ -151,8 +156,13 @@ fn router(shared: Shared) -> Router {
         .with_state(shared)
 }
 
-async fn page(State(shared): State<Shared>) -> Html<String> {
-    Html(html::render(&shared.latest().snapshot))
+async fn page(State(shared): State<Shared>) -> Response {
+    let page = html::render(&shared.latest().snapshot, shared.settings.detail);
+    ([(header::CONTENT_SECURITY_POLICY, html::POLICY)], Html(page)).into_response()
+}
+
+fn fixed(kind: &'static str, text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {

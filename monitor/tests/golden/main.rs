@@ -35,6 +35,7 @@ fn group(reason: &'static str, class: WaitClass, ids: &[u64], ages: (u64, u64), 
         ids_truncated: false,
         verdict: Verdict::Unknown,
         basis: Basis::Blocked,
+        recent: Vec::new(),
         growth: None,
         returned: 0,
         usual: None,
@@ -91,6 +92,7 @@ fn snapshot() -> Snapshot {
     let api = {
         let mut groups = api;
         groups[0].verdict = Verdict::Leaking;
+        groups[0].recent = vec![1.0, 1.0, 2.0, 3.0];
         groups[0].returned = 212;
         groups[0].growth = Some(Growth {
             from: 1.0,
@@ -192,5 +194,5 @@ fn text_of_everything() {
 
 #[test]
 fn page() {
-    check("page.html", &html::render(&snapshot()));
+    check("page.html", &html::render(&snapshot(), json::Detail::Stacks));
 }

@@ -7,12 +7,13 @@ use crate::model::WaitClass;
 
 const THRESHOLD: f64 = 60.0;
 
-fn process(pid: u32) -> ProcessId {
-    ProcessId {
+fn process(pid: u32) -> Of {
+    let id = ProcessId {
         pid,
         start_boottime: 1,
         exec_id: 1,
-    }
+    };
+    (id, Kind::Thread)
 }
 
 fn group(reason: &'static str) -> Subject {
