@@ -167,6 +167,7 @@ impl Detector {
                 .find_map(|observation| observation.futex_waits),
             deadlocks,
             spawns: None,
+            go_version: None,
         }
     }
 

@@ -80,6 +80,7 @@ fn snapshot() -> Snapshot {
         futex_waits: Some(12_345),
         deadlocks: Vec::new(),
         spawns: None,
+        go_version: None,
     };
     let api = vec![
         group("futex", Internal, &[8, 9, 10], (61_000, 512_400), true),

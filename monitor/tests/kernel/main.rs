@@ -10,6 +10,7 @@ mod daemon;
 mod deadlocks;
 mod entries;
 mod environment;
+mod go;
 mod hostile;
 mod languages;
 mod life;
