@@ -474,6 +474,8 @@ pub struct LiveTasks {
     pub kind: Kind,
     pub entry: Option<Arc<Site>>,
     pub count: usize,
+    /// Whether it has series of its own; what has none is summed here under `other`, and is not judged.
+    pub named: bool,
     /// On those that are never blocked for long.
     pub verdict: Verdict,
     pub growth: Option<Growth>,

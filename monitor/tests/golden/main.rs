@@ -72,6 +72,7 @@ fn snapshot() -> Snapshot {
             kind: Kind::Thread,
             entry: None,
             count: threads,
+            named: true,
             verdict: Verdict::Stable,
             growth: None,
         }],
