@@ -112,7 +112,14 @@ fn process(text: &mut String, report: &ProcessReport, style: Style) {
         if group.count > IDS_SHOWN {
             ids.push("…".to_owned());
         }
-        let _ = writeln!(text, "{:>10}ids {}{}", "", ids.join(" "), held_by(group));
+        let _ = writeln!(
+            text,
+            "{:>10}ids {}{}{}",
+            "",
+            ids.join(" "),
+            held_by(group),
+            made_at(group)
+        );
         let grounds = evidence::of_group(group);
         if group.verdict.is_alarm() || !grounds.is_empty() {
             let _ = writeln!(text, "{:>10}{}: {grounds}", "", group.verdict.label());
@@ -152,6 +159,25 @@ fn place(group: &Group) -> String {
         .filter(|entry| entry.function != site.function)
     {
         let _ = write!(text, ", in {}", plain(&entry.function));
+    }
+    text
+}
+
+/// `, made at main.handle (http.go:88)`, or by whom most of them were made.
+fn made_at(group: &Group) -> String {
+    let most = group.spawn_sites.first().map(|(site, _)| site);
+    let Some(site) = group.key.spawn_site.as_ref().or(most) else {
+        return String::new();
+    };
+    let mut text = format!(", made at {}", plain(&site.function));
+    if let (Some(file), Some(line)) = (&site.file, site.line) {
+        let _ = write!(text, " ({}:{line})", plain(base_name(file)));
+    }
+    match group.spawn_sites.len() {
+        0 | 1 => {}
+        more => {
+            let _ = write!(text, " and at {} other places", more - 1);
+        }
     }
     text
 }

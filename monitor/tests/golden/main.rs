@@ -14,7 +14,7 @@ use taskleak::{
     export::{html, json, prometheus, text},
     model::{
         Basis, Cause, Group, GroupKey, Growth, Health, Kind, LiveTasks, MapHealth, ProbeHealth, Process,
-        ProcessId, ProcessReport, ProgramHealth, Snapshot, Usual, Verdict, WaitClass,
+        ProcessId, ProcessReport, ProgramHealth, Site, Snapshot, Usual, Verdict, WaitClass,
     },
 };
 
@@ -44,6 +44,14 @@ fn group(reason: &'static str, class: WaitClass, ids: &[u64], ages: (u64, u64), 
         spawn_sites: Vec::new(),
         waits_for: Vec::new(),
     }
+}
+
+fn site(function: &str, file: &str, line: u32) -> Arc<Site> {
+    Arc::new(Site {
+        function: function.to_owned(),
+        file: Some(file.to_owned()),
+        line: Some(line),
+    })
 }
 
 fn process(pid: u32, comm: &str, exe: &str) -> Arc<Process> {
@@ -94,6 +102,10 @@ fn snapshot() -> Snapshot {
         let mut groups = api;
         groups[0].verdict = Verdict::Leaking;
         groups[0].recent = vec![1.0, 1.0, 2.0, 3.0];
+        groups[0].spawn_sites = vec![
+            (site("accept_request", "/src/api/http.c", 88), 2),
+            (site("retry", "/src/api/retry.c", 7), 1),
+        ];
         groups[0].returned = 212;
         groups[0].growth = Some(Growth {
             from: 1.0,
