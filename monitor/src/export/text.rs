@@ -176,7 +176,7 @@ fn made_at(group: &Group) -> String {
     match group.spawn_sites.len() {
         0 | 1 => {}
         more => {
-            let _ = write!(text, " and at {} other places", more - 1);
+            let _ = write!(text, " and at {}", plural(more - 1, "other place"));
         }
     }
     text
