@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use super::evidence;
-use crate::model::{Group, ProcessReport, Snapshot, Verdict, WaitClass};
+use crate::model::{Group, Kind, ProcessReport, Snapshot, Verdict, WaitClass};
 
 /// Ids that one line shows.
 const IDS_SHOWN: usize = 6;
@@ -29,7 +29,7 @@ pub fn render(snapshot: &Snapshot, style: Style) -> String {
         for group in report
             .groups
             .iter()
-            .filter(|group| group.count > 0 && !is_shown(group, style))
+            .filter(|group| group.count > 0 && !is_shown(report, group, style))
         {
             hidden = (hidden.0 + 1, hidden.1 + group.count);
         }
@@ -229,12 +229,20 @@ fn shown(report: &ProcessReport, style: Style) -> impl Iterator<Item = &Group> {
     report
         .groups
         .iter()
-        .filter(move |group| group.count > 0 && is_shown(group, style))
+        .filter(move |group| group.count > 0 && is_shown(report, group, style))
 }
 
-fn is_shown(group: &Group, style: Style) -> bool {
-    let is_quiet = group.key.class == WaitClass::External || group.verdict == Verdict::Stable;
+fn is_shown(report: &ProcessReport, group: &Group, style: Style) -> bool {
+    let is_quiet = group.key.class == WaitClass::External
+        || group.verdict == Verdict::Stable
+        || is_idle_scheduler(report, group);
     style.all_groups || group.verdict.is_alarm() || !is_quiet
+}
+
+/// The threads that Go's scheduler keeps for the goroutines to come.
+fn is_idle_scheduler(report: &ProcessReport, group: &Group) -> bool {
+    let site = group.key.block_site.as_ref().map_or("", |site| &site.function);
+    report.go_version.is_some() && group.key.kind == Kind::Thread && site.starts_with("runtime.")
 }
 
 fn processes(count: usize) -> String {

@@ -135,7 +135,16 @@ fn snapshot() -> Snapshot {
                 odd,
                 &[Cause::Timeout],
             ),
-            report(process(40, "idle", "/usr/bin/idle"), 1, vec![], &[Cause::Stopped]),
+            {
+                // A thread of Go's scheduler is no news.
+                let mut parked = group("futex", Internal, &[41], (60_000, 60_000), true);
+                parked.key.block_site = Some(site("runtime.futex", "/go/src/runtime/sys_linux_amd64.s", 557));
+                let idle = process(40, "idle", "/usr/bin/idle");
+                ProcessReport {
+                    go_version: Some("go1.27.3".to_owned()),
+                    ..report(idle, 1, vec![parked], &[Cause::Stopped])
+                }
+            },
         ],
         health: Health {
             sweep_duration: Duration::from_micros(2_500),
