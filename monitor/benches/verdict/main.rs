@@ -10,7 +10,7 @@ use fastrand::Rng;
 use naive::{Rule, Watcher};
 use simulate::{Kind, Process, THRESHOLD};
 use taskleak::{
-    detect::{Judge, Seen, Settings, Subject},
+    detect::{Judge, Seen, Settings, Subject, series::SeriesJudge},
     model::{GroupKey, Kind as TaskKind, ProcessId, Verdict, WaitClass},
 };
 
@@ -59,6 +59,7 @@ fn main() {
     let begun = Instant::now();
     let outcomes = in_parallel(work);
     report(&outcomes);
+    recorded();
     println!("({:.0} s)", begun.elapsed().as_secs_f64());
 }
 
@@ -272,4 +273,42 @@ fn report(outcomes: &[Outcome]) {
         }
     }
     println!("  the verdict is as soon or sooner in {sooner} of {compared}");
+}
+
+/// How long a million recorded samples take.
+fn recorded() {
+    println!("\nA million recorded samples (goal: under a second)");
+    let mut random = Rng::with_seed(1);
+    let mut walk = 50.0_f64;
+    let mut steps = move || {
+        walk = (walk + if random.bool() { 1.0 } else { -1.0 }).clamp(0.0, 100.0);
+        walk
+    };
+    let mut noise = Rng::with_seed(2);
+    let series: [(&str, Vec<f64>); 3] = [
+        (
+            "a leak",
+            (0..1_000_000).map(|index| f64::from(index / 20)).collect(),
+        ),
+        (
+            "noise",
+            (0..1_000_000)
+                .map(|_| 100.0 + (20.0 * noise.f64()).floor())
+                .collect(),
+        ),
+        ("a random walk", (0..1_000_000).map(|_| steps()).collect()),
+    ];
+    for (name, samples) in series {
+        let mut judge = SeriesJudge::new(Settings::DEFAULT);
+        let begun = Instant::now();
+        let changes = samples
+            .iter()
+            .enumerate()
+            .filter(|(index, value)| judge.sample(*index as f64 * 30.0, **value).1.is_some())
+            .count();
+        println!(
+            "  {name:<16} {:>8.2} s, {changes} changes of verdict",
+            begun.elapsed().as_secs_f64()
+        );
+    }
 }
