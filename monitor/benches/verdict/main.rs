@@ -1,5 +1,5 @@
 //! Verdicts on simulated processes: false alarms, and how soon leaks are found, beside the rules that people write by
-//! hand, on the same series. `cargo xtask bench verdict` runs it. The seed is fixed.
+//! hand, on the same series. `cargo xtask bench --only verdict` runs it. The seed is fixed.
 
 mod naive;
 mod simulate;
