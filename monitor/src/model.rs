@@ -314,6 +314,11 @@ impl Cause {
         }
     }
 
+    /// Whether the next pass may know more.
+    pub const fn passes(self) -> bool {
+        matches!(self, Self::New | Self::StackPending | Self::GoroutinesPending)
+    }
+
     /// As in labels and JSON.
     pub const fn label(self) -> &'static str {
         match self {
