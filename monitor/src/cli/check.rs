@@ -95,7 +95,7 @@ impl CheckCommand {
         let allowed = self.allowed().map_err(Failure::Usage)?;
         let watch = Watch {
             pid: self.pid.clone(),
-            blocked_after: Some(self.blocked_after.clone()),
+            blocked_after: Some(self.blocked_after),
             max_ids: Some(ALL_IDS),
             no_spawn_probes: Some(true),
             ..Watch::default()
