@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Settings,
     judge::{Book, Judge, Judgement, Lost, Of, Seen, Subject},
+    kept::Kept,
     names::Names,
 };
 use crate::model::{
@@ -38,6 +39,7 @@ pub struct Detector {
     groups: Names<GroupKey>,
     entries: Names<Entry>,
     judge: Judge,
+    kept: Kept,
 }
 
 /// What is kept over a restart of the monitor.
@@ -86,6 +88,7 @@ impl Detector {
             groups: Names::new(limits.max_groups),
             entries: Names::new(limits.max_groups),
             judge: Judge::new(settings),
+            kept: Kept::default(),
         }
     }
 
@@ -94,6 +97,7 @@ impl Detector {
         self.groups.retain(alive);
         self.entries.retain(alive);
         self.judge.retain(alive);
+        self.kept.retain(alive);
     }
 
     /// What a later monitor can go on from.
@@ -155,7 +159,7 @@ impl Detector {
             group.waits_for.sort_unstable();
             group.waits_for.truncate(self.limits.max_ids);
         }
-        ProcessReport {
+        let mut report = ProcessReport {
             process: Arc::clone(process),
             threshold: self.limits.threshold,
             tasks: kinds.into_iter().collect(),
@@ -168,7 +172,9 @@ impl Detector {
             deadlocks,
             spawns: None,
             go_version: None,
-        }
+        };
+        self.kept.fill(&mut report);
+        report
     }
 
     /// Gives names, the biggest groups first, and adds the named groups that have drained.
@@ -576,5 +582,40 @@ mod tests {
             .map(|g| (g.key.reason.as_ref(), g.count, g.named))
             .collect();
         assert_eq!(groups, [("futex", 2, false), ("read", 1, true)]);
+    }
+
+    #[test]
+    fn what_cannot_be_seen_now_is_told_as_it_was() {
+        let goroutine = |id| Task {
+            kind: Kind::Goroutine,
+            ..task(id, "chan send", 30)
+        };
+        let threads = || vec![task(7, "futex", 30)];
+        let seen = |tasks: Vec<Task>, causes: &[Cause]| {
+            let mut observed = observed([threads(), tasks].concat());
+            observed[0].incomplete.extend(causes);
+            observed
+        };
+        let mut detector = detector(5);
+        detector.report(0.0, &process(), &seen(vec![goroutine(1), goroutine(2)], &[]));
+        let counts = |report: &ProcessReport| -> Vec<(Kind, usize)> {
+            let groups = report.groups.iter();
+            groups.map(|group| (group.key.kind, group.count)).collect()
+        };
+        let late = detector.report(10.0, &process(), &seen(vec![], &[Cause::GoroutinesPending]));
+        assert_eq!(counts(&late), [(Kind::Goroutine, 2), (Kind::Thread, 1)]);
+        assert_eq!(late.tasks, [(Kind::Thread, 1), (Kind::Goroutine, 2)]);
+        let live: usize = late.live.iter().map(|tasks| tasks.count).sum();
+        assert_eq!(live, 3);
+        // What was seen of some is told, and what has really gone is gone.
+        let some = detector.report(
+            20.0,
+            &process(),
+            &seen(vec![goroutine(1)], &[Cause::GoroutinesUnreadable]),
+        );
+        assert_eq!(counts(&some), [(Kind::Thread, 1), (Kind::Goroutine, 1)]);
+        let none = detector.report(30.0, &process(), &seen(vec![], &[]));
+        assert_eq!(counts(&none), [(Kind::Thread, 1), (Kind::Goroutine, 0)]);
+        assert_eq!(none.tasks, [(Kind::Thread, 1)]);
     }
 }
