@@ -1,7 +1,10 @@
-//! From tasks to groups.
+//! Reports of a few passes.
 
 use super::*;
-use crate::model::{ProcessId, Stack, WaitClass};
+use crate::{
+    detect::groups::entry_of,
+    model::{ProcessId, Site, Stack, Wait, WaitClass},
+};
 
 fn process() -> Arc<Process> {
     Arc::new(Process {
