@@ -288,6 +288,14 @@ pub enum Cause {
     StackPending,
     /// Found in this very pass: its threads are read from the next one on.
     New,
+    /// It was made by a version of Go whose structures are not known.
+    GoLayout,
+    /// Not all of its goroutines could be read.
+    GoroutinesUnreadable,
+    /// Reading its goroutines did not end in time: the process is left alone for a while.
+    GoroutinesUnresponsive,
+    /// Its goroutines are still being read: the next pass has them.
+    GoroutinesPending,
 }
 
 impl Cause {
@@ -295,8 +303,20 @@ impl Cause {
     pub const fn hides(self, kind: Kind) -> bool {
         match kind {
             Kind::Thread => matches!(self, Self::New),
-            Kind::Goroutine => matches!(self, Self::New),
+            Kind::Goroutine => matches!(
+                self,
+                Self::New
+                    | Self::GoLayout
+                    | Self::GoroutinesUnreadable
+                    | Self::GoroutinesUnresponsive
+                    | Self::GoroutinesPending
+            ),
         }
+    }
+
+    /// Whether the next pass may know more.
+    pub const fn passes(self) -> bool {
+        matches!(self, Self::New | Self::StackPending | Self::GoroutinesPending)
     }
 
     /// As in labels and JSON.
@@ -314,6 +334,10 @@ impl Cause {
             Self::Holders => "holders_unreadable",
             Self::StackPending => "stack_pending",
             Self::New => "not_read_yet",
+            Self::GoLayout => "go_layout_unknown",
+            Self::GoroutinesUnreadable => "goroutines_unreadable",
+            Self::GoroutinesUnresponsive => "goroutines_unresponsive",
+            Self::GoroutinesPending => "goroutines_pending",
         }
     }
 }
@@ -455,6 +479,8 @@ pub struct LiveTasks {
     pub kind: Kind,
     pub entry: Option<Arc<Site>>,
     pub count: usize,
+    /// Whether it has series of its own; what has none is summed here under `other`, and is not judged.
+    pub named: bool,
     /// On those that are never blocked for long.
     pub verdict: Verdict,
     pub growth: Option<Growth>,
@@ -476,6 +502,8 @@ pub struct ProcessReport {
     pub futex_waits: Option<u64>,
     /// `None` without spawn probes.
     pub spawns: Option<SpawnReport>,
+    /// `go1.27.3`, of a process that runs Go.
+    pub go_version: Option<String>,
 }
 
 /// What the spawn probes say of a process.

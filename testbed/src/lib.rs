@@ -15,6 +15,7 @@
 
 mod compile;
 mod folders;
+pub mod go;
 mod procfs;
 mod program;
 mod recipes;

@@ -50,19 +50,42 @@ impl Target {
         args: &[&str],
         wrap: impl FnOnce(Command) -> Command,
     ) -> Result<Self> {
-        let mut command = program.build()?;
-        command.args(args);
-        let exe = PathBuf::from(command.get_program());
-        let what = format!("{} {}", exe.display(), args.join(" "));
-        let mut command = wrap(command);
-        let wrapped = command.get_program() != exe;
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
         // The demo speaks to whoever runs it.
         let stderr = if program == Program::Demo {
             None
         } else {
             Some(captured_stderr()?)
         };
+        Self::start_built(program.build()?, args, wrap, stderr, program.says_ready())
+    }
+
+    /// Starts a command that keeps the contract of the programs, and returns when it has said `ready`.
+    pub fn start_command(command: Command, args: &[&str]) -> Result<Self> {
+        Self::start_command_with(command, args, |command| command)
+    }
+
+    /// The same below a wrapper, as [`Self::start_with`].
+    pub fn start_command_with(
+        command: Command,
+        args: &[&str],
+        wrap: impl FnOnce(Command) -> Command,
+    ) -> Result<Self> {
+        Self::start_built(command, args, wrap, Some(captured_stderr()?), true)
+    }
+
+    fn start_built(
+        mut command: Command,
+        args: &[&str],
+        wrap: impl FnOnce(Command) -> Command,
+        stderr: Option<File>,
+        says_ready: bool,
+    ) -> Result<Self> {
+        command.args(args);
+        let exe = PathBuf::from(command.get_program());
+        let what = format!("{} {}", exe.display(), args.join(" "));
+        let mut command = wrap(command);
+        let wrapped = command.get_program() != exe;
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         if let Some(file) = &stderr {
             command.stderr(file.try_clone()?);
         }
@@ -75,7 +98,7 @@ impl Target {
             stderr,
             pid,
         };
-        if program.says_ready() {
+        if says_ready {
             target.wait_for_ready().with_context(|| what.clone())?;
         }
         if wrapped {

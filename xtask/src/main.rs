@@ -5,6 +5,7 @@
 //! user can install; `run` passes on taskleak's own.
 
 mod bench;
+mod go_offsets;
 mod image;
 mod progress;
 mod run;
@@ -66,6 +67,11 @@ enum Task {
     Test(test::Options),
     /// Does the set-up and measures taskleak beside its peers
     Bench(bench::Options),
+    /// Prints what taskleak has to know of a new version of Go, from a binary with debug information that it made
+    GoOffsets {
+        #[arg(value_name = "GO_BINARY")]
+        binary: std::path::PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -85,7 +91,7 @@ fn main() -> ExitCode {
 fn perform(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup { tests: false } => setup::for_build(true)?,
-        Task::Setup { tests: true } => setup::for_tests(true)?,
+        Task::Setup { tests: true } => setup::for_tests(false, true)?,
         Task::Build => {
             setup::for_build(false)?;
             run::build()?;
@@ -95,6 +101,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Run { demo: true, args } => return run::run_demo(&args),
         Task::Test(options) => return test::run(&options),
         Task::Bench(options) => bench::run(&options)?,
+        Task::GoOffsets { binary } => go_offsets::print(&binary)?,
     }
     Ok(ExitCode::SUCCESS)
 }

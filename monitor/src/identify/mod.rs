@@ -31,9 +31,12 @@ use std::{io, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use demangle::MAX_NAME;
+pub(crate) use file::open_regular;
 pub use inspector::{Identity, Inspector};
+pub(crate) use lru::Lru;
 pub use maps::MapsError;
 pub use stacks::{Identifier, New};
+pub(crate) use text::clean;
 
 pub use crate::model::Registers;
 

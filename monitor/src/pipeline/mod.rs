@@ -21,6 +21,7 @@ use crate::{
     model::{Health, MapHealth, Observation, ProbeHealth, ProcessId, ProgramHealth, Snapshot, SpawnReport},
     observe::{
         bpf::{ExecEvents, LoadError, LoadOptions, Probes, TaskRecord, enable_run_stats},
+        go::Goroutines,
         helper::{Helper, HelperOptions},
         thread::{Records, Threads, spawning::Spawning},
     },
@@ -57,6 +58,7 @@ pub struct Monitor {
     probes: Probes,
     helper: Helper,
     identifier: Option<Identifier>,
+    goroutines: Goroutines,
     /// Spawn probes; they need the identifier.
     spawning: Option<Spawning>,
     targets: Targets,
@@ -116,11 +118,14 @@ impl Monitor {
             Some(helper) => Some(Identifier::start(helper.clone()).map_err(LoadError::Thread)?),
             None => None,
         };
+        let goroutines =
+            Goroutines::start(options.stacks.clone(), options.threshold).map_err(LoadError::Thread)?;
         let spawning = spawn_budget.and_then(|budget| Some(Spawning::new(probes.spawn_events()?, budget)));
         Ok(Self {
             probes,
             helper: Helper::default(),
             identifier,
+            goroutines,
             spawning,
             targets: Targets::new(options.selector.clone(), options.pods.clone()),
             threads: Threads::new(options.threshold, options.futex_probes),
@@ -150,6 +155,8 @@ impl Monitor {
         let first_sweep = *self.first_sweep.get_or_insert(begun);
         let (mut observations, mut records) = self.observe()?;
         let threshold = self.options.threshold;
+        // They are read while the threads' stacks are.
+        self.goroutines.look(&observations);
         let new = match &mut self.identifier {
             Some(identifier) => {
                 identifier.attach(&mut observations, &records, threshold, self.options.patience)
@@ -172,6 +179,7 @@ impl Monitor {
         self.holding.mark(&mut observations);
         self.tend_spawn_probes(&mut observations);
         self.tell_entries(&mut observations, &records);
+        self.goroutines.attach(&mut observations, self.options.patience);
         self.probes.flush_log();
         let alive: HashSet<ProcessId> = observations.iter().map(|o| o.process.id).collect();
         self.detector.retain(&alive);
@@ -184,6 +192,7 @@ impl Monitor {
             })
             .collect();
         for report in &mut processes {
+            report.go_version = self.goroutines.version(report.process.id).map(str::to_owned);
             report.spawns = self.spawning.as_ref().map(|spawning| SpawnReport {
                 active: spawning.is_active(report.process.id),
                 totals: spawning.totals(report.process.id),
@@ -312,6 +321,7 @@ impl Monitor {
             probes,
             helper,
             identifier,
+            goroutines,
             targets,
             threads,
             ..
@@ -320,7 +330,8 @@ impl Monitor {
         threads.begin();
         let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
         probes.sweep(|record| {
-            let helpers = [helper.pid(), identifier.as_ref().and_then(Identifier::helper_pid)];
+            let stacks = identifier.as_ref().and_then(Identifier::helper_pid);
+            let helpers = [helper.pid(), stacks, goroutines.helper_pid()];
             if helpers.contains(&Some(record.tgid)) {
                 return;
             }

@@ -5,11 +5,13 @@
 
 mod bad_input;
 mod blocked;
+mod check;
 mod compat;
 mod daemon;
 mod deadlocks;
 mod entries;
 mod environment;
+mod go;
 mod hostile;
 mod languages;
 mod life;

@@ -3,6 +3,7 @@
 mod footprint;
 mod futex;
 mod futexctn;
+mod go;
 mod load;
 mod spawn;
 mod stacks;
@@ -35,6 +36,10 @@ enum Bench {
     Stacks,
     /// Thread creation with and without the spawn probe
     Spawn,
+    /// A snapshot of 100,000 goroutines, beside the program's own profiles
+    Go,
+    /// A snapshot of a million goroutines
+    GoMillion,
     /// Verdicts on simulated processes: false alarms and time to detection, beside hand-written rules
     Verdict,
 }
@@ -48,6 +53,8 @@ impl Bench {
             Self::Footprint => footprint::footprint(),
             Self::Stacks => stacks::stacks(),
             Self::Spawn => spawn::spawn(),
+            Self::Go => go::snapshot(),
+            Self::GoMillion => go::million(),
             Self::Verdict => verdict::verdict(),
         }
     }
@@ -56,6 +63,7 @@ impl Bench {
 pub fn run(options: &Options) -> Result<()> {
     setup::for_build(false)?;
     setup::for_programs()?;
+    setup::for_go();
     run::build()?;
     for bench in Bench::value_variants() {
         if options.only.is_empty() || options.only.contains(bench) {

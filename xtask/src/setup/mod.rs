@@ -6,6 +6,7 @@
 mod advice;
 mod debian;
 mod ebpf;
+mod go;
 mod linker;
 mod testing;
 mod toolchain;
@@ -35,13 +36,20 @@ pub fn for_build(verbose: bool) -> Result<()> {
     Ok(())
 }
 
-/// Brings everything that the tests need besides.
-pub fn for_tests(verbose: bool) -> Result<()> {
+/// Brings everything that the tests need besides; `all`: also that of tests that are not made each day.
+pub fn for_tests(all: bool, verbose: bool) -> Result<()> {
     for_build(verbose)?;
     for outcome in testing::ensure()? {
         report(outcome, verbose);
     }
+    report(go::ensure(all), verbose);
+    report(go::servers(), verbose);
     Ok(())
+}
+
+/// Brings the newest Go that there are tests for.
+pub fn for_go() {
+    report(go::ensure(false), false);
 }
 
 /// Brings the C compiler that the programs of `testbed` are built with.

@@ -19,7 +19,7 @@ use results::Counts;
 
 #[derive(Args)]
 pub struct Options {
-    /// Runs the tests too that are marked #[ignore]
+    /// Runs the tests too that are marked #[ignore], and those of Go with every version of it
     #[arg(long)]
     all: bool,
     /// Arguments of `cargo test`, such as `-p testbed` or a part of a test's name, and behind `--` those of the
@@ -42,7 +42,7 @@ impl Options {
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    setup::for_tests(false)?;
+    setup::for_tests(options.all, false)?;
     let mut failed = Vec::new();
     for mut check in checks::all() {
         heading(&name(&check));
@@ -54,6 +54,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let skips = skips::file()?;
     let mut test = cargo_test(options)?;
     test.env(skips::VARIABLE, &skips);
+    if options.all {
+        test.env(testbed::go::EVERY_VERSION, "1");
+    }
     heading(&name(&test));
     let (succeeded, counts) = count(&mut test, &mut std::io::stdout())?;
     if !succeeded && counts.failed == 0 {

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     identify::Stack,
     model::{ProcessId, Registers},
-    observe::bpf::SpawnEvent,
+    observe::{bpf::SpawnEvent, go},
 };
 
 /// A read of memory is a few microseconds.
@@ -31,6 +31,8 @@ const MAX_DYING: usize = 16;
 const START_DEADLINE: Duration = Duration::from_secs(5);
 /// A stack may be the first one of a program with much debug information.
 const STACK_DEADLINE: Duration = Duration::from_secs(5);
+/// A question may be the first one about a large program.
+const GO_DEADLINE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum HelperError {
@@ -190,6 +192,22 @@ impl Helper {
         }
     }
 
+    /// Something about a Go program.
+    ///
+    /// # Errors
+    /// When the helper had to be given up.
+    pub fn go(&mut self, process: ProcessId, question: &go::Question) -> Result<go::Answer, HelperError> {
+        match self.ask(process, Request::Go(question.clone()), GO_DEADLINE)? {
+            Reply::Go(answer) => Ok(answer),
+            _ => Err(another_answer()),
+        }
+    }
+
+    /// Ends the helper process until something is asked again.
+    pub fn stop(&mut self) {
+        self.dying.extend(self.running.take().map(Running::kill));
+    }
+
     /// Pid of the helper while one runs.
     pub fn pid(&self) -> Option<u32> {
         self.running.as_ref().map(|running| running.child.id())
@@ -204,6 +222,10 @@ impl Helper {
     ) -> Result<Reply, HelperError> {
         if self.patience.is_left_alone(process, Instant::now()) {
             return Err(HelperError::LeftAlone);
+        }
+        // Somebody has ended it while it had nothing to do: that is no target's fault.
+        if self.running.as_mut().is_some_and(Running::has_ended) {
+            self.stop();
         }
         let running = match &mut self.running {
             Some(running) => running,
@@ -251,6 +273,10 @@ fn another_answer() -> HelperError {
 }
 
 impl Running {
+    fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     fn start(options: &HelperOptions) -> io::Result<Self> {
         let (stream, theirs) = UnixStream::pair()?;
         let child = Command::new("/proc/self/exe")

@@ -22,7 +22,7 @@ pub use server::serve;
 use crate::{
     identify::{Identity, Stack},
     model::{Registers, Site},
-    observe::thread::spawns::Origin,
+    observe::{go, thread::spawns::Origin},
 };
 
 /// First argument that makes this binary a helper; the options follow.
@@ -64,6 +64,8 @@ enum Request {
     SpawnPoints { pid: u32, tid: u32 },
     /// Who made a thread, and what it runs.
     Birth(Birth),
+    /// Something about a Go program.
+    Go(go::Question),
     /// What a running thread was started with.
     ThreadStart { pid: u32, tid: u32, thread_pointer: u64 },
 }
@@ -75,6 +77,7 @@ enum Reply {
     Stack(Result<Stack, String>),
     SpawnPoints(Result<Vec<SpawnPoint>, String>),
     Birth(Result<NamedBirth, String>),
+    Go(go::Answer),
     ThreadStart(Result<ThreadStart, String>),
 }
 

@@ -9,7 +9,7 @@ use std::{
 use super::{Asked, MAX_READ, Reply, Request, receive, send};
 use crate::{
     identify::{Inspector, Options},
-    observe::{memory::read_present, thread::holders::is_private},
+    observe::{go, memory::read_present, thread::holders::is_private},
 };
 
 /// Bytes of address space that the helper may use: what a hostile file makes it ask for beyond is refused.
@@ -33,17 +33,18 @@ pub fn serve(debug_dirs: impl Iterator<Item = PathBuf>) -> io::Result<()> {
         debug_dirs: debug_dirs.collect(),
         ..Options::default()
     });
+    let mut go = go::Inspector::default();
     loop {
         let asked: Asked = match receive(&mut stream) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             asked => asked?,
         };
         inspector.now_stands_for(asked.pid, asked.identity);
-        send(&mut stream, &answer(&mut inspector, &asked.request))?;
+        send(&mut stream, &answer(&mut inspector, &mut go, &asked.request))?;
     }
 }
 
-fn answer(inspector: &mut Inspector, request: &Request) -> Reply {
+fn answer(inspector: &mut Inspector, go: &mut go::Inspector, request: &Request) -> Reply {
     match request {
         Request::Read { tid, address, length } => {
             Reply::Bytes(read_present(*tid, *address, (*length as usize).min(MAX_READ)))
@@ -58,6 +59,7 @@ fn answer(inspector: &mut Inspector, request: &Request) -> Reply {
                 .spawn_points(*pid, *tid)
                 .map_err(|error| error.to_string()),
         ),
+        Request::Go(question) => Reply::Go(go.answer(question)),
         Request::ThreadStart {
             pid,
             tid,

@@ -1,0 +1,215 @@
+//! Reads of many small places of another process, few calls for all of them, none of a page that is not there.
+
+use std::{io, ops::Range};
+
+use super::space::Space;
+use crate::observe::memory::present::{self, PAGE, Pages};
+
+/// Of which the presence is looked up at once: few enough pages that all their parts are told.
+const WINDOW: u64 = 256 * PAGE;
+/// Places that are read by one call.
+const MAX_PLACES: usize = 256;
+
+/// The memory of a process.
+pub struct Memory {
+    /// Any live thread of it.
+    tid: u32,
+    pages: Pages,
+    window: Range<u64>,
+    present: Vec<Range<u64>>,
+}
+
+/// What was read of several places.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    bytes: Vec<u8>,
+    /// By number of the place.
+    parts: Vec<Option<Range<usize>>>,
+}
+
+impl Gathered {
+    /// The bytes of a place, if all of them could be read.
+    pub fn get(&self, number: usize) -> Option<&[u8]> {
+        self.bytes.get(self.parts.get(number)?.clone()?)
+    }
+}
+
+impl Memory {
+    /// Of the process that the live thread `tid` belongs to.
+    ///
+    /// # Errors
+    /// When the thread is gone, or may not be looked at.
+    pub fn of(tid: u32) -> io::Result<Self> {
+        Ok(Self {
+            tid,
+            pages: Pages::of(tid)?,
+            window: 0..0,
+            present: Vec::new(),
+        })
+    }
+
+    /// The parts of a range that are in memory, a piece at a time.
+    pub fn parts(&mut self, range: Range<u64>, mut visit: impl FnMut(u64, &[u8])) {
+        let mut at = range.start;
+        while at < range.end {
+            let end = at.saturating_add(WINDOW).min(range.end);
+            for part in self.pages.present(at..end).unwrap_or_default() {
+                let mut bytes = vec![0; (part.end - part.start) as usize];
+                let read = present::read(self.tid, std::slice::from_ref(&part), &mut bytes);
+                visit(part.start, &bytes[..read]);
+            }
+            at = end;
+        }
+    }
+
+    /// The bytes of all places; in rising order of their addresses it costs the least. Places that lie no further
+    /// apart than `gap` bytes are read as one.
+    pub fn gather(&mut self, places: &[Range<u64>], gap: u64) -> Gathered {
+        let mut spans: Vec<Range<u64>> = Vec::new();
+        let mut parts = Vec::with_capacity(places.len());
+        let mut length = 0;
+        for place in places {
+            if place.is_empty() || !self.is_present(place) {
+                parts.push(None);
+                continue;
+            }
+            let from = match spans.last_mut() {
+                // The pages between two that are there and touch are there.
+                Some(last)
+                    if place.start >= last.start && place.start <= last.end.saturating_add(gap.min(PAGE)) =>
+                {
+                    let from = length - (last.end - last.start) + (place.start - last.start);
+                    if place.end > last.end {
+                        length += place.end - last.end;
+                        last.end = place.end;
+                    }
+                    from
+                }
+                _ => {
+                    spans.push(place.clone());
+                    length += place.end - place.start;
+                    length - (place.end - place.start)
+                }
+            };
+            let from = from as usize;
+            parts.push(Some(from..from + (place.end - place.start) as usize));
+        }
+        let mut bytes = vec![0; length as usize];
+        let broken = self.read(&spans, &mut bytes);
+        for part in &mut parts {
+            let hit = |part: &Range<usize>| {
+                let touches = |hole: &Range<usize>| hole.start < part.end && part.start < hole.end;
+                broken.iter().any(touches)
+            };
+            if part.as_ref().is_some_and(hit) {
+                *part = None;
+            }
+        }
+        Gathered { bytes, parts }
+    }
+
+    /// Reads the spans one behind the other, and returns what of the bytes could not be read.
+    fn read(&self, spans: &[Range<u64>], bytes: &mut [u8]) -> Vec<Range<usize>> {
+        let mut broken = Vec::new();
+        let (mut next, mut at) = (0, 0);
+        while next < spans.len() {
+            let some = &spans[next..(next + MAX_PLACES).min(spans.len())];
+            let length = some
+                .iter()
+                .map(|span| (span.end - span.start) as usize)
+                .sum::<usize>();
+            let mut read = present::read(self.tid, some, &mut bytes[at..at + length]);
+            for span in some {
+                let length = (span.end - span.start) as usize;
+                at += length;
+                next += 1;
+                if read < length {
+                    // It went meanwhile; what lies behind it may be there.
+                    broken.push(at - length..at);
+                    break;
+                }
+                read -= length;
+            }
+        }
+        broken
+    }
+
+    fn is_present(&mut self, place: &Range<u64>) -> bool {
+        if place.end - place.start > WINDOW {
+            let parts = self.pages.present(place.clone()).unwrap_or_default();
+            return parts.first() == Some(place);
+        }
+        if place.start < self.window.start || place.end > self.window.end {
+            let start = place.start & !(PAGE - 1);
+            let end = start.saturating_add(WINDOW + PAGE);
+            self.present = self.pages.present(start..end).unwrap_or_default();
+            self.window = start..end;
+        }
+        let index = self.present.partition_point(|part| part.end < place.end);
+        let holds = |part: &Range<u64>| part.start <= place.start && place.end <= part.end;
+        self.present.get(index).is_some_and(holds)
+    }
+}
+
+/// At the process's own addresses.
+impl Space for Memory {
+    fn fill(&self, address: u64, bytes: &mut [u8]) -> bool {
+        let Some(end) = address.checked_add(bytes.len() as u64) else {
+            return false;
+        };
+        let range = address..end;
+        let parts = self.pages.present(range.clone()).unwrap_or_default();
+        parts == [range] && present::read(self.tid, &parts, bytes) == bytes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own() -> Memory {
+        // SAFETY: takes nothing, returns a number.
+        Memory::of(unsafe { libc::gettid() } as u32).unwrap()
+    }
+
+    #[test]
+    fn places_are_read_whole_or_not_at_all() {
+        let bytes: Vec<u8> = (0..20_000_u32).map(|number| number as u8).collect();
+        let base = bytes.as_ptr() as u64;
+        let place = |from: u64, to: u64| base + from..base + to;
+        let places = [
+            place(0, 10),
+            place(12, 20),
+            place(100, 5_000),
+            16..24,
+            place(4_000, 4_010),
+            place(19_990, 20_000),
+            5..5,
+            u64::MAX - 8..u64::MAX,
+        ];
+        for gap in [0, 64] {
+            let gathered = own().gather(&places, gap);
+            for (number, place) in places.iter().enumerate() {
+                let expected = place
+                    .start
+                    .checked_sub(base)
+                    .filter(|at| *at < 20_000)
+                    .map(|at| &bytes[at as usize..(place.end - base) as usize]);
+                assert_eq!(gathered.get(number), expected, "{number} {gap}");
+            }
+        }
+    }
+
+    #[test]
+    fn many_places_are_read_by_several_calls() {
+        let words: Vec<u64> = (0..4_000).collect();
+        let base = words.as_ptr() as u64;
+        let places: Vec<_> = (0..1_000)
+            .map(|number| base + 32 * number..base + 32 * number + 8)
+            .collect();
+        let gathered = own().gather(&places, 0);
+        for number in 0..1_000 {
+            assert_eq!(gathered.get(number).unwrap(), (4 * number as u64).to_le_bytes());
+        }
+    }
+}

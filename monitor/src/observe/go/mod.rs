@@ -1,0 +1,207 @@
+//! Goroutines, read from the Go runtime's own structures from outside: nothing is stopped, and nothing is asked of
+//! the program.
+//!
+//! In the helper process: `image` and `buildinfo` (the file), `pclntab` (its table of functions), `program` (where
+//! the runtime has what), `memory`, `reads`, `goroutine`, `stack`, `poll` (reads of the process), `frames`, `wrapper`,
+//! `sites` (names), `inspector` (answers). In the monitor: `worker` (asks), `tracker` (since when), `reasons`, `view` (tasks).
+//! What must be added for a new version of Go is one entry in `offsets`.
+
+mod buildinfo;
+mod frames;
+pub mod goroutine;
+mod image;
+mod inspector;
+mod memory;
+pub mod offsets;
+mod pclntab;
+mod poll;
+mod program;
+pub mod protocol;
+mod reads;
+mod reasons;
+mod sites;
+mod space;
+mod stack;
+mod tracker;
+mod view;
+mod worker;
+mod wrapper;
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    time::{Duration, Instant},
+};
+
+pub use inspector::Inspector;
+pub use protocol::{Answer, Question};
+
+use view::View;
+use worker::{Look, Worker};
+
+use crate::{
+    model::{Cause, Kind, Observation, ProcessId, Stack, Task, WaitClass},
+    observe::helper::HelperOptions,
+    target::pidns::Numbers,
+};
+
+/// Goroutines of all processes that run Go.
+pub struct Goroutines {
+    worker: Worker,
+    processes: HashMap<ProcessId, State>,
+}
+
+enum State {
+    /// It runs no Go.
+    Other,
+    Go {
+        version: String,
+        /// A look was ordered and is not done.
+        is_pending: bool,
+        /// What was not fetched yet.
+        view: Option<View>,
+    },
+}
+
+impl Goroutines {
+    /// `options`: how stacks are read; `None`: they are not.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(options: Option<HelperOptions>, threshold: Duration) -> io::Result<Self> {
+        Ok(Self {
+            worker: Worker::start(options, threshold)?,
+            processes: HashMap::new(),
+        })
+    }
+
+    /// Pid of the helper process while one runs.
+    pub fn helper_pid(&self) -> Option<u32> {
+        self.worker.helper_pid()
+    }
+
+    /// Orders a look at each process that may run Go.
+    pub fn look(&mut self, observations: &[Observation]) {
+        let alive: HashSet<ProcessId> = observations.iter().map(|it| it.process.id).collect();
+        if self.processes.keys().any(|id| !alive.contains(id)) {
+            self.processes.retain(|id, _| alive.contains(id));
+            self.worker.retain(alive);
+        }
+        for observation in observations {
+            let process = observation.process.id;
+            let Some(thread) = observation.tasks.iter().find(|task| task.kind == Kind::Thread) else {
+                continue;
+            };
+            let state = self.processes.entry(process).or_insert_with(|| State::Go {
+                version: String::new(),
+                is_pending: false,
+                view: None,
+            });
+            if let State::Go { is_pending, .. } = state
+                && !*is_pending
+            {
+                *is_pending = self.worker.look(Look {
+                    process,
+                    tid: thread.id as u32,
+                });
+            }
+        }
+    }
+
+    /// Adds to each observation the goroutines of its process, and waits for the looks that are not done for
+    /// `patience` at most. What comes later is added to the next pass's.
+    pub fn attach(&mut self, observations: &mut [Observation], patience: Duration) {
+        let until = Instant::now() + patience;
+        let is_pending = |state: &State| matches!(state, State::Go { is_pending: true, .. });
+        while self.processes.values().any(is_pending) {
+            let Some((process, view)) = self.worker.looked(until) else {
+                break;
+            };
+            let Some(state) = self.processes.get_mut(&process) else {
+                continue;
+            };
+            *state = match view {
+                None => State::Other,
+                Some(view) => State::Go {
+                    version: view.version.clone(),
+                    is_pending: false,
+                    view: Some(view),
+                },
+            };
+        }
+        for observation in observations {
+            match self.processes.get_mut(&observation.process.id) {
+                Some(State::Go { view, .. }) => match view.take() {
+                    Some(view) => add(observation, view),
+                    // It may not even be known yet whether it runs Go.
+                    None => {
+                        observation.incomplete.insert(Cause::GoroutinesPending);
+                    }
+                },
+                Some(State::Other) | None => {}
+            }
+        }
+    }
+
+    /// The version of Go that a process runs, as far as it is known.
+    pub fn version(&self, process: ProcessId) -> Option<&str> {
+        match self.processes.get(&process)? {
+            State::Go { version, .. } if !version.is_empty() => Some(version),
+            _ => None,
+        }
+    }
+}
+
+fn add(observation: &mut Observation, view: View) {
+    let View {
+        mut tasks,
+        incomplete,
+        in_calls,
+        ..
+    } = view;
+    if !in_calls.is_empty() {
+        let threads: HashMap<u32, &Task> = observation
+            .tasks
+            .iter()
+            .map(|task| (task.id as u32, task))
+            .collect();
+        // The runtime knows its threads by their numbers in the innermost namespace.
+        let numbers = Numbers::of(observation.process.id.pid, threads.keys().copied());
+        for (index, inner) in in_calls {
+            let outer = numbers.as_ref().ok().and_then(|numbers| numbers.outer(inner));
+            if let Some(thread) = outer.and_then(|outer| threads.get(&outer))
+                && let Some(task) = tasks.get_mut(index)
+            {
+                wait_of_thread(task, thread);
+            }
+        }
+    }
+    observation.incomplete.extend(incomplete);
+    // The many are not moved for the few.
+    tasks.append(&mut observation.tasks);
+    observation.tasks = tasks;
+}
+
+/// A goroutine in a system call waits for what its thread waits for.
+fn wait_of_thread(task: &mut Task, thread: &Task) {
+    let Some(wait) = &mut task.wait else { return };
+    match &thread.wait {
+        Some(call) => {
+            wait.reason = call.reason.clone();
+            wait.class = if awaits_signals(task.stack.as_deref()) {
+                WaitClass::External
+            } else {
+                call.class
+            };
+            wait.age = wait.age.min(call.age);
+        }
+        // It runs, or the call has a timeout.
+        None => task.wait = None,
+    }
+}
+
+/// The goroutine that hands signals on: it sleeps on a futex until one comes (os/signal/signal_unix.go).
+fn awaits_signals(stack: Option<&Stack>) -> bool {
+    let innermost = stack.and_then(|stack| stack.frames.first());
+    innermost.is_some_and(|frame| frame.function.as_deref() == Some("os/signal.signal_recv"))
+}

@@ -1,0 +1,162 @@
+//! What the monitor asks the helper process about a Go program, and what it is answered. Addresses of code are the
+//! linker's; only those of goroutines are the process's, and they go no further than the monitor's own memory.
+
+use serde::{Deserialize, Serialize};
+
+use super::{goroutine::Status, program::Unknown};
+use crate::model::{Frame, ProcessId, Site};
+
+/// Goroutines whose stacks are asked for at once: with the longest stacks each of its own the answer is no longer
+/// than a message may be.
+pub const MAX_STACKS: usize = 1024;
+/// Stacks that are named at once.
+pub const MAX_NAMED: usize = 4;
+/// Addresses that are named at once, of each kind.
+pub const MAX_SITES: usize = 256;
+
+/// A process, as the helper is told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Who {
+    pub pid: u32,
+    /// Any live thread of it.
+    pub tid: u32,
+    /// With the pid, what tells the program from every other one ([`crate::model::ProcessId`]).
+    pub start_boottime: u64,
+    pub exec_id: u64,
+}
+
+impl Who {
+    pub const fn process(self) -> ProcessId {
+        ProcessId {
+            pid: self.pid,
+            start_boottime: self.start_boottime,
+            exec_id: self.exec_id,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Question {
+    /// Begins a walk over all goroutines.
+    Begin(Who),
+    /// The next ones of the walk that was begun last.
+    Next,
+    /// Stacks of goroutines that have not run since they were read.
+    Stacks(Who, Vec<Wanted>),
+    /// The frames of stacks.
+    Name(Who, Vec<Vec<u64>>),
+    /// The places that goroutines were made at (behind the call), and what they run.
+    Sites {
+        who: Who,
+        made_at: Vec<u64>,
+        runs: Vec<u64>,
+    },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Answer {
+    Begun(Begun),
+    Some(Batch),
+    Stacks(Stacks),
+    Named(Vec<Named>),
+    Sites {
+        made_at: Vec<Option<Site>>,
+        runs: Vec<Option<Site>>,
+    },
+    Refused(Refusal),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    NotGo,
+    /// What is known of its version of Go does not fit.
+    Layout(String),
+    Unreadable(String),
+}
+
+impl From<Unknown> for Refusal {
+    fn from(unknown: Unknown) -> Self {
+        match unknown {
+            Unknown::NotGo => Self::NotGo,
+            Unknown::Layout(version) => Self::Layout(version),
+            Unknown::Unreadable(why) => Self::Unreadable(why),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Begun {
+    pub version: String,
+    /// Goroutines, ended ones included.
+    pub count: u64,
+    /// The runtime's texts by number.
+    pub reasons: Vec<String>,
+}
+
+/// Some goroutines of a walk.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Batch {
+    /// CLOCK_MONOTONIC ns before and after they were read.
+    pub began: u64,
+    pub ended: u64,
+    pub records: Vec<Record>,
+    /// Not in memory, or no goroutines.
+    pub unreadable: u64,
+    pub is_last: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub address: u64,
+    pub id: u64,
+    pub status: Status,
+    pub reason: u8,
+    pub seq: u8,
+    /// CLOCK_MONOTONIC ns, or 0.
+    pub wait_since: u64,
+    pub gopc: u64,
+    pub startpc: u64,
+    /// [`super::goroutine::Goroutine::place`].
+    pub place: u32,
+    /// Its thread as its own PID namespace numbers it, or 0.
+    pub thread: u64,
+}
+
+/// A goroutine whose stack is wanted, as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    pub address: u64,
+    pub id: u64,
+    pub seq: u8,
+    pub place: u32,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Stacks {
+    /// In the order in which they were asked for.
+    pub outcomes: Vec<Outcome>,
+    /// Each once.
+    pub stacks: Vec<Pcs>,
+}
+
+pub use super::stack::Pcs;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It stands where it stood.
+    Stack {
+        number: u32,
+        /// Its wait for a connection ends by itself.
+        has_deadline: bool,
+    },
+    /// It has run meanwhile, or is gone.
+    Moved,
+    Unreadable,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    pub frames: Vec<Frame>,
+    pub truncated: bool,
+    pub block_site: Option<Site>,
+}

@@ -1,0 +1,302 @@
+//! The monitor's memory of one process's goroutines, and what a look at them says: tasks.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    goroutine::Status,
+    protocol::{Named, Pcs, Record},
+    reasons::{Nature, nature},
+    sites::{is_runtime, runs_finalizers},
+    tracker::{Entry, Stacked, Tracker},
+};
+use crate::model::{Cause, Kind, Reason, Site, Stack, Task, Wait, WaitClass};
+
+/// Stacks of a process that are told apart; goroutines with others have none.
+const MAX_STACKS: usize = 20_000;
+/// Places that goroutines are made at, and functions that they run.
+const MAX_SITES: usize = 100_000;
+
+/// What a look at a process's goroutines said.
+#[derive(Debug, Default)]
+pub struct View {
+    /// `go1.27.3`.
+    pub version: String,
+    pub tasks: Vec<Task>,
+    pub incomplete: BTreeSet<Cause>,
+    /// Of those in system calls, their index among the tasks and their thread.
+    pub in_calls: Vec<(usize, u32)>,
+}
+
+/// Places in the code by number.
+#[derive(Debug, Default)]
+pub struct Places {
+    numbers: HashMap<u64, u32>,
+    sites: Vec<(u64, Option<Arc<Site>>)>,
+    /// How many of them have been named.
+    named: usize,
+    last: Option<(u64, u32)>,
+}
+
+impl Places {
+    /// The number of an address.
+    fn number(&mut self, pc: u64) -> u32 {
+        if let Some((known, number)) = self.last
+            && known == pc
+        {
+            return number;
+        }
+        if self.sites.len() >= MAX_SITES && !self.numbers.contains_key(&pc) {
+            return u32::MAX;
+        }
+        let next = self.sites.len() as u32;
+        let number = *self.numbers.entry(pc).or_insert(next);
+        if number == next {
+            self.sites.push((pc, None));
+        }
+        self.last = Some((pc, number));
+        number
+    }
+
+    /// Some that have no name yet.
+    pub fn unnamed(&self, count: usize) -> Vec<u64> {
+        self.sites[self.named..]
+            .iter()
+            .take(count)
+            .map(|(pc, _)| *pc)
+            .collect()
+    }
+
+    /// Their names, in the order in which [`Self::unnamed`] told them.
+    pub fn name(&mut self, names: Vec<Option<Site>>) {
+        for name in names {
+            if let Some((_, site)) = self.sites.get_mut(self.named) {
+                *site = name.map(Arc::new);
+                self.named += 1;
+            }
+        }
+    }
+
+    fn site(&self, number: u32) -> Option<&Arc<Site>> {
+        self.sites.get(number as usize)?.1.as_ref()
+    }
+}
+
+/// What is remembered of a process between looks.
+#[derive(Debug, Default)]
+pub struct Memory {
+    pub tracker: Tracker,
+    pub made_at: Places,
+    pub runs: Places,
+    reasons: Vec<(Reason, Nature)>,
+    numbers: HashMap<Pcs, u32>,
+    stacks: Vec<Option<Arc<Stack>>>,
+    /// The same site has many addresses.
+    interned: HashSet<Arc<Site>>,
+}
+
+impl Memory {
+    pub fn set_reasons(&mut self, reasons: Vec<String>) {
+        let same = |(known, new): (&(Reason, Nature), &String)| *known.0 == **new;
+        if self.reasons.len() == reasons.len() && self.reasons.iter().zip(&reasons).all(same) {
+            return;
+        }
+        let one = |reason: String| {
+            let nature = nature(&reason);
+            (Reason::from(reason), nature)
+        };
+        self.reasons = reasons.into_iter().map(one).collect();
+    }
+
+    /// A record as it is kept.
+    pub fn entry(&mut self, record: &Record, began: u64, ended: u64) -> Entry {
+        let (made_at, runs) = (self.made_at.number(record.gopc), self.runs.number(record.startpc));
+        Entry::new(record, began, ended, made_at, runs)
+    }
+
+    /// What the runtime says that it waits for, and what that means.
+    fn wait_of(&self, entry: &Entry) -> (Reason, Nature) {
+        let unknown = || (Reason::Static("waiting"), Nature::Open(WaitClass::Internal));
+        let told = match entry.status {
+            Status::Active => return (Reason::Static(""), Nature::Passing),
+            Status::Syscall => (Reason::Static("syscall"), Nature::Open(WaitClass::External)),
+            Status::Waiting => self
+                .reasons
+                .get(usize::from(entry.reason))
+                .cloned()
+                .unwrap_or_else(unknown),
+        };
+        let runs = self
+            .runs
+            .site(entry.runs)
+            .map_or("", |site| site.function.as_str());
+        match told {
+            // A finalizer that blocks is the program's.
+            (reason, Nature::Open(_))
+                if is_runtime(runs) && !(runs_finalizers(runs) && entry.status == Status::Waiting) =>
+            {
+                (reason, Nature::Passing)
+            }
+            told => told,
+        }
+    }
+
+    /// Indices of goroutines that are blocked, it seems, and whose stacks were not asked for.
+    pub fn unasked(&self, threshold: Duration) -> Vec<usize> {
+        let is_wanted = |entry: &Entry| {
+            entry.stack() == Stacked::Unasked
+                && self.tracker.age(entry).is_some_and(|age| age >= threshold)
+                && self.wait_of(entry).1 != Nature::Passing
+        };
+        let entries = self.tracker.entries().iter().enumerate();
+        entries
+            .filter(|(_, entry)| is_wanted(entry))
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// Number of a stack; `None` when there are too many.
+    pub fn stack(&mut self, pcs: Pcs) -> Option<u32> {
+        if let Some(number) = self.numbers.get(&pcs) {
+            return Some(*number);
+        }
+        if self.numbers.len() >= MAX_STACKS {
+            self.forget_unused_stacks();
+        }
+        if self.numbers.len() >= MAX_STACKS {
+            return None;
+        }
+        let free = self.stacks.len() as u32;
+        self.stacks.push(None);
+        self.numbers.insert(pcs, free);
+        Some(free)
+    }
+
+    /// Some stacks that have no names yet.
+    pub fn unnamed_stacks(&self) -> Vec<(Pcs, u32)> {
+        let unnamed =
+            |(_, number): &(&Pcs, &u32)| self.stacks.get(**number as usize).is_some_and(Option::is_none);
+        let numbers = self.numbers.iter().filter(unnamed);
+        numbers.map(|(pcs, number)| (pcs.clone(), *number)).collect()
+    }
+
+    pub fn name_stack(&mut self, number: u32, named: Named, truncated: bool) {
+        let stack = Stack {
+            block_site: named.block_site.map(|site| self.intern(site)),
+            frames: named.frames,
+            truncated: named.truncated || truncated,
+            entry: None,
+        };
+        if let Some(place) = self.stacks.get_mut(number as usize) {
+            *place = Some(Arc::new(stack));
+        }
+    }
+
+    pub fn intern(&mut self, site: Site) -> Arc<Site> {
+        match self.interned.get(&site) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let site = Arc::new(site);
+                self.interned.insert(Arc::clone(&site));
+                site
+            }
+        }
+    }
+
+    /// Stacks that no goroutine has any more make room.
+    fn forget_unused_stacks(&mut self) {
+        let used: HashSet<u32> = self
+            .tracker
+            .entries()
+            .iter()
+            .filter_map(|entry| match entry.stack() {
+                Stacked::Number(number) => Some(number),
+                _ => None,
+            })
+            .collect();
+        self.numbers.retain(|_, number| used.contains(number));
+        let mut moved = HashMap::new();
+        let mut stacks = Vec::with_capacity(self.numbers.len());
+        for number in self.numbers.values_mut() {
+            let next = stacks.len() as u32;
+            stacks.push(self.stacks.get(*number as usize).cloned().flatten());
+            moved.insert(*number, next);
+            *number = next;
+        }
+        self.stacks = stacks;
+        for entry in self.tracker.entries_mut() {
+            if let Stacked::Number(number) = entry.stack() {
+                entry.set_stack(
+                    moved
+                        .get(&number)
+                        .map_or(Stacked::Unasked, |number| Stacked::Number(*number)),
+                );
+            }
+        }
+    }
+
+    /// The tasks of the last look. `threshold`: from which age on a task is to have a stack; `None`: none is to.
+    pub fn view(&self, version: &str, threshold: Option<Duration>, mut incomplete: BTreeSet<Cause>) -> View {
+        let entries = self.tracker.entries();
+        let mut tasks = Vec::with_capacity(entries.len());
+        let mut in_calls = Vec::new();
+        for entry in entries {
+            let (reason, nature) = self.wait_of(entry);
+            let class = match nature {
+                Nature::Open(class) => Some(class),
+                Nature::Network => Some(WaitClass::External),
+                Nature::Passing => None,
+            };
+            let mut wait = class.zip(self.tracker.age(entry)).map(|(class, age)| Wait {
+                reason,
+                class,
+                age,
+                anchor: None,
+            });
+            let age = wait.as_ref().map(|wait| wait.age);
+            let is_old = age
+                .zip(threshold)
+                .is_some_and(|(age, threshold)| age >= threshold);
+            let mut stack = None;
+            match entry.stack() {
+                Stacked::Passing => wait = None,
+                Stacked::Number(number) => {
+                    stack = self.stacks.get(number as usize).cloned().flatten();
+                }
+                Stacked::Unreadable if is_old => {
+                    incomplete.insert(Cause::StackUnreadable);
+                }
+                Stacked::Unasked if is_old => {
+                    incomplete.insert(Cause::StackPending);
+                }
+                Stacked::Unreadable | Stacked::Unasked => {}
+            }
+            if entry.status == Status::Syscall && wait.is_some() {
+                in_calls.push((tasks.len(), entry.thread));
+            }
+            tasks.push(Task {
+                kind: Kind::Goroutine,
+                id: entry.id,
+                start: 0,
+                wait,
+                name: None,
+                stack,
+                entry: self.runs.site(entry.runs).cloned(),
+                spawn_site: self.made_at.site(entry.made_at).cloned(),
+                waits_for: Box::default(),
+            });
+        }
+        View {
+            version: version.to_owned(),
+            tasks,
+            incomplete,
+            in_calls,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

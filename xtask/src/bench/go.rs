@@ -1,0 +1,241 @@
+//! Goroutines: a full grouped snapshot with stacks beside the program's own profiles, and a million of them.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use testbed::{
+    Target,
+    go::{self, Flavor},
+};
+
+use super::median;
+use crate::workspace;
+
+const VERSION: &str = "1.27";
+const ROUNDS: usize = 5;
+const MANY: usize = 100_000;
+const MOST: usize = 1_000_000;
+
+/// A program with so many blocked goroutines of four kinds, its profiles on a socket, and a ticker that keeps how
+/// late it was at most.
+struct Load {
+    target: Target,
+    socket: PathBuf,
+}
+
+impl Load {
+    fn start(goroutines: usize) -> Result<Self> {
+        let socket = std::env::temp_dir().join(format!("taskleak-bench-{}", std::process::id()));
+        let _ = fs::remove_file(&socket);
+        let each = goroutines / 4;
+        let args = [
+            format!("pprof={}", socket.display()),
+            format!("chan_receive={each}"),
+            format!("select={each}"),
+            format!("mutex={each}"),
+            format!("waitgroup={each}"),
+            "latency=1".to_owned(),
+        ];
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let target = Target::start_command(go::build(VERSION, Flavor::Plain)?, &args)?;
+        std::thread::sleep(Duration::from_secs(2));
+        Ok(Self { target, socket })
+    }
+
+    fn get(&self, path: &str) -> Result<Vec<u8>> {
+        let mut stream = UnixStream::connect(&self.socket).context("connecting to the program")?;
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(answer)
+    }
+
+    /// The longest that the ticker was late since the last call.
+    fn latency(&self) -> Result<Duration> {
+        let answer = String::from_utf8(self.get("/latency")?)?;
+        let nanoseconds = answer.trim().rsplit('\n').next().unwrap_or_default();
+        Ok(Duration::from_nanos(nanoseconds.trim().parse()?))
+    }
+
+    fn pid(&self) -> String {
+        self.target.pid().to_string()
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.socket);
+    }
+}
+
+/// Goals: 20 times faster than debug=2, faster than debug=1, no delay above the noise floor.
+pub fn snapshot() -> Result<()> {
+    println!("\n## Goroutines: {MANY} blocked ones, {ROUNDS} rounds");
+    let load = Load::start(MANY)?;
+    let pid = load.pid();
+    let (mut ours, mut whole, mut debug1, mut debug2) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut late = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        load.latency()?;
+        std::thread::sleep(Duration::from_millis(500));
+        late[0].push(load.latency()?.as_secs_f64());
+        let taken = take(&pid)?;
+        ours.push(taken.looks);
+        whole.push(taken.wall);
+        late[1].push(load.latency()?.as_secs_f64());
+        let timed = |path: &str| -> Result<f64> {
+            let begun = Instant::now();
+            load.get(path)?;
+            Ok(begun.elapsed().as_secs_f64())
+        };
+        debug1.push(timed("/debug/pprof/goroutine?debug=1")?);
+        late[2].push(load.latency()?.as_secs_f64());
+        debug2.push(timed("/debug/pprof/goroutine?debug=2")?);
+        late[3].push(load.latency()?.as_secs_f64());
+    }
+    let [ours, whole, debug1, debug2] = [ours, whole, debug1, debug2].map(|mut times| median(&mut times));
+    let [idle, own, one, two] = late.map(|mut late| median(&mut late) * 1e3);
+    println!(
+        "                                    wall   a 1 ms ticker is late by (nothing asked: {idle:.2} ms)"
+    );
+    let row = |what: &str, time: f64, late: f64| println!("{what:<30}{:>8.1} ms {late:>8.2} ms", time * 1e3);
+    row("two looks, all stacks, names", ours, own);
+    let later = later_look(&pid)?;
+    println!("a look of `run` when all is known {:>5.1} ms", later * 1e3);
+    row("goroutine?debug=1", debug1, one);
+    row("goroutine?debug=2", debug2, two);
+    println!(
+        "two looks: ratio {:.1} to debug=2 (goal: 20), {:.1} to debug=1 (goal: 1); a later one: {:.1} and {:.1}",
+        debug2 / ours,
+        debug1 / ours,
+        debug2 / later,
+        debug1 / later
+    );
+    println!(
+        "the whole command, eBPF programs loaded and judged included: {:.0} ms",
+        whole * 1e3
+    );
+    Ok(())
+}
+
+/// Goals: whole groups in under 2 s, RSS under 300 MiB.
+pub fn million() -> Result<()> {
+    println!("\n## Goroutines: {MOST} blocked ones, 3 rounds");
+    let load = Load::start(MOST)?;
+    let mut looks = Vec::new();
+    for _ in 0..3 {
+        load.latency()?;
+        let taken = take(&load.pid())?;
+        println!(
+            "two looks with all stacks {:>6.2} s, whole command {:>6.2} s, CPU {:>6.2} s, peak RSS {:>4} MiB, \
+             ticker late by {:.2} ms",
+            taken.looks,
+            taken.wall,
+            taken.cpu,
+            taken.peak_rss_kib / 1024,
+            load.latency()?.as_secs_f64() * 1e3
+        );
+        looks.push(taken.looks);
+    }
+    println!(
+        "median {:.2} s (goal: 2), RSS (goal: 300 MiB)",
+        median(&mut looks)
+    );
+    Ok(())
+}
+
+struct Taken {
+    /// s, of the whole command.
+    wall: f64,
+    /// s, of its looks at goroutines, together.
+    looks: f64,
+    /// s, helper processes included.
+    cpu: f64,
+    /// Of the monitor, or of a helper if that is more.
+    peak_rss_kib: u64,
+}
+
+/// A `snapshot` whose two looks follow each other at once: it has the groups and stacks of all that waits at all.
+fn take(pid: &str) -> Result<Taken> {
+    let time = workspace::find_in_path("time").unwrap_or_else(|| Path::new("/usr/bin/time").to_owned());
+    if !time.exists() {
+        bail!("no /usr/bin/time: apt-get install time");
+    }
+    let mut command = Command::new(time);
+    command.args(["-f", "%U %S %M"]).arg(workspace::taskleak());
+    command.args(["--log", "debug", "snapshot", "--pid", pid, "--observe", "1ms"]);
+    command.args(["--blocked-after", "1ms", "--no-spawn-probes", "--format", "json"]);
+    let begun = Instant::now();
+    let output = command.stdin(Stdio::null()).output()?;
+    let wall = begun.elapsed().as_secs_f64();
+    if !output.status.success() {
+        bail!("{command:?}: {}", output.status);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let looks: Vec<f64> = said
+        .lines()
+        .filter(|line| line.contains(" goroutines read in "))
+        .filter_map(|line| seconds(line.rsplit(' ').next()?))
+        .collect();
+    let last = said.lines().last().unwrap_or_default();
+    let numbers: Vec<f64> = last.split(' ').filter_map(|number| number.parse().ok()).collect();
+    let (&[user, system, rss], &[_, _]) = (&numbers[..], &looks[..]) else {
+        bail!("time says {last:?}, and there were {} looks", looks.len());
+    };
+    Ok(Taken {
+        wall,
+        looks: looks.iter().sum(),
+        cpu: user + system,
+        peak_rss_kib: rss as u64,
+    })
+}
+
+/// s, the median of the looks of a `run` that knows all stacks already.
+fn later_look(pid: &str) -> Result<f64> {
+    let mut child = Command::new(workspace::taskleak())
+        .args(["--log", "debug", "run", "--listen", "127.0.0.1:0", "--pid", pid])
+        .args([
+            "--interval",
+            "500ms",
+            "--blocked-after",
+            "500ms",
+            "--no-spawn-probes",
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    std::thread::sleep(Duration::from_secs(8));
+    child.kill()?;
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let mut looks: Vec<f64> = said
+        .lines()
+        .filter(|line| line.contains(" goroutines read in ") && line.contains(" 0 stacks until "))
+        .filter_map(|line| seconds(line.rsplit(' ').next()?))
+        .collect();
+    if looks.is_empty() {
+        bail!("no look without new stacks");
+    }
+    Ok(median(&mut looks))
+}
+
+/// As Rust prints durations: `78.75ms`.
+fn seconds(text: &str) -> Option<f64> {
+    let at = text.find(|c: char| c.is_alphabetic() || c == '\u{b5}')?;
+    let (number, unit) = text.split_at(at);
+    let factor = match unit {
+        "s" => 1.0,
+        "ms" => 1e-3,
+        "µs" => 1e-6,
+        _ => return None,
+    };
+    Some(number.parse::<f64>().ok()? * factor)
+}
