@@ -222,7 +222,12 @@ fn without_another_one_something_is_lost_and_that_is_said() {
         let (exe, sites, holders, probes_lost, incomplete): (bool, &[&str], bool, bool, &[&str]) =
             match capability.as_str() {
                 "CAP_SYS_PTRACE" => {
-                    let causes = &["timeout_unreadable", "stack_unreadable", "holders_unreadable"];
+                    let causes = &[
+                        "timeout_unreadable",
+                        "stack_unreadable",
+                        "holders_unreadable",
+                        "goroutines_unreadable",
+                    ];
                     (false, &[], false, false, causes)
                 }
                 // Modules are named still.
@@ -232,7 +237,7 @@ fn without_another_one_something_is_lost_and_that_is_said() {
                     &[],
                     false,
                     true,
-                    &["timeout_unreadable", "stack_unreadable"],
+                    &["timeout_unreadable", "stack_unreadable", "goroutines_unreadable"],
                 ),
                 "CAP_SYSLOG" => (true, &SITES, true, false, &[]),
                 other => panic!("{other} has not been tried"),
