@@ -16,7 +16,9 @@ use crate::maps::{GO_PROCESSES, GO_SITES, add, count};
 /// `runtime.newproc1(fn *funcval, callergp *g, callerpc uintptr, …)` in Go's own calling convention.
 #[uprobe]
 pub fn go_spawn(ctx: ProbeContext) -> u32 {
-    let Some((number, _)) = process(&ctx) else { return 0 };
+    let Some((number, _)) = process(&ctx) else {
+        return 0;
+    };
     // SAFETY: the context of a uprobe is the registers; the verifier checks the access.
     let regs = unsafe { &*ctx.regs };
     // SAFETY: the helper checks the address. A `funcval` begins with the function's address.
@@ -31,7 +33,9 @@ pub fn go_spawn(ctx: ProbeContext) -> u32 {
 /// `runtime.gdestroy(gp *g)`, before Go 1.22 `runtime.goexit0(gp *g)`.
 #[uprobe]
 pub fn go_exit(ctx: ProbeContext) -> u32 {
-    let Some((number, gopc)) = process(&ctx) else { return 0 };
+    let Some((number, gopc)) = process(&ctx) else {
+        return 0;
+    };
     // SAFETY: as above.
     let g = unsafe { &*ctx.regs }.rax;
     // `gopc`, `ancestors`, `startpc`.
@@ -60,11 +64,7 @@ fn process(ctx: &ProbeContext) -> Option<(u32, u64)> {
 /// The counts of a place, and what its goroutines run noted there.
 #[inline(always)]
 fn site(process: u32, pc: u64, startpc: u64) -> Option<*mut GoCount> {
-    let key = GoSite {
-        process,
-        _pad: 0,
-        pc,
-    };
+    let key = GoSite { process, _pad: 0, pc };
     let known = GO_SITES.get_ptr_mut(key).or_else(|| {
         // Another CPU may put it in at the same time: then there is one all the same.
         let _ = GO_SITES.insert(key, GoCount::default(), u64::from(BPF_NOEXIST));

@@ -9,8 +9,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use monitor_common::{
-    Counter, Filter, FutexWait, GoCount, GoProcess, GoSite, MAX_GO_PROCESSES, ProcessEntry, SpawnCall, TaskRecord,
-    selected,
+    Counter, Filter, FutexWait, GoCount, GoProcess, GoSite, MAX_GO_PROCESSES, ProcessEntry, SpawnCall,
+    TaskRecord, selected,
 };
 
 /// `-EEXIST`.

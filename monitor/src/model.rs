@@ -493,15 +493,16 @@ pub struct ProcessReport {
     /// Cycles of tasks, each of which holds what the one before it waits for.
     pub deadlocks: Vec<Vec<u64>>,
     pub futex_waits: Option<u64>,
-    /// `None` without spawn probes.
-    pub spawns: Option<SpawnReport>,
+    /// One of each kind of task that is watched being made; none without spawn probes.
+    pub spawns: Vec<SpawnReport>,
     /// `go1.27.3`, of a process that runs Go.
     pub go_version: Option<String>,
 }
 
-/// What the spawn probes say of a process.
+/// What the spawn probes say of a process's tasks of one kind.
 #[derive(Clone, Debug)]
 pub struct SpawnReport {
+    pub kind: Kind,
     /// Whether births are being seen now.
     pub active: bool,
     pub totals: Vec<SpawnTotals>,

@@ -166,7 +166,7 @@ impl Detector {
                 .iter()
                 .find_map(|observation| observation.futex_waits),
             deadlocks,
-            spawns: None,
+            spawns: Vec::new(),
             go_version: None,
         }
     }

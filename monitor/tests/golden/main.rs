@@ -79,7 +79,7 @@ fn snapshot() -> Snapshot {
         incomplete: incomplete.iter().copied().collect::<BTreeSet<_>>(),
         futex_waits: Some(12_345),
         deadlocks: Vec::new(),
-        spawns: None,
+        spawns: Vec::new(),
         go_version: None,
     };
     let api = vec![

@@ -11,11 +11,7 @@ use aya::{
 };
 use monitor_common::{GoCount, GoProcess, GoSite, names};
 
-use super::{
-    Probes,
-    attach::describe,
-    load::no_map,
-};
+use super::{Probes, attach::describe, load::no_map};
 
 /// In the order of [`GoPlaces::offsets`].
 const PROGRAMS: [&str; 2] = ["go_spawn", "go_exit"];
@@ -40,10 +36,12 @@ impl Probes {
     /// # Errors
     /// Cause in one line.
     pub fn load_go(&mut self) -> Result<(), String> {
-        PROGRAMS.iter().try_for_each(|name| match self.go_program(name)?.load() {
-            Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
-            Err(error) => Err(describe(&error)),
-        })
+        PROGRAMS
+            .iter()
+            .try_for_each(|name| match self.go_program(name)?.load() {
+                Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
+                Err(error) => Err(describe(&error)),
+            })
     }
 
     /// Puts both probes into a process, which is to be known by this number (below
@@ -90,7 +88,9 @@ impl Probes {
 
     /// How often the probes of a process have run since they were attached.
     pub fn go_runs(&mut self, number: u32) -> u64 {
-        let process = self.go_processes().and_then(|processes| processes.get(&number, 0));
+        let process = self
+            .go_processes()
+            .and_then(|processes| processes.get(&number, 0));
         process.map_or(0, |process| process.runs)
     }
 
@@ -123,10 +123,7 @@ impl Probes {
     }
 
     fn go_program(&mut self, name: &str) -> Result<&mut UProbe, String> {
-        let program = self
-            .ebpf
-            .program_mut(name)
-            .ok_or("the object does not have it")?;
+        let program = self.ebpf.program_mut(name).ok_or("the object does not have it")?;
         program.try_into().map_err(|error: ProgramError| describe(&error))
     }
 }

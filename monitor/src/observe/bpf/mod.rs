@@ -20,7 +20,9 @@ pub use load::{LoadError, LoadOptions, Probes};
 pub use spawn::{SpawnEvents, SpawnMessage, SpawnProbe};
 
 pub use monitor_common::{
-    ExitEvent, GoCount, GoSite, MAX_GO_PROCESSES, SpawnEvent, TaskRecord, record_flags, selected, task_flags, task_state};
+    ExitEvent, GoCount, GoSite, MAX_GO_PROCESSES, SpawnEvent, TaskRecord, record_flags, selected, task_flags,
+    task_state,
+};
 
 /// One probe and whether it works.
 #[derive(Clone, Debug)]
