@@ -314,6 +314,11 @@ impl Cause {
         }
     }
 
+    /// Whether the next pass may know more.
+    pub const fn passes(self) -> bool {
+        matches!(self, Self::New | Self::StackPending | Self::GoroutinesPending)
+    }
+
     /// As in labels and JSON.
     pub const fn label(self) -> &'static str {
         match self {
@@ -474,6 +479,8 @@ pub struct LiveTasks {
     pub kind: Kind,
     pub entry: Option<Arc<Site>>,
     pub count: usize,
+    /// Whether it has series of its own; what has none is summed here under `other`, and is not judged.
+    pub named: bool,
     /// On those that are never blocked for long.
     pub verdict: Verdict,
     pub growth: Option<Growth>,

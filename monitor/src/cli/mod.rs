@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod check;
 mod doctor;
 mod failure;
 mod judge;
@@ -43,6 +44,7 @@ struct Cli {
 enum Command {
     Run(run::RunCommand),
     Snapshot(snapshot::SnapshotCommand),
+    Check(check::CheckCommand),
     Judge(judge::JudgeCommand),
     Doctor(doctor::DoctorCommand),
 }
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(command) => command.execute(),
         Command::Snapshot(command) => command.execute(),
+        Command::Check(command) => command.execute(),
         Command::Judge(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
     };

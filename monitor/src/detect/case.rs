@@ -30,7 +30,7 @@ pub struct Settings {
 
 impl Settings {
     /// 10 rises in a row without a fall are `growing`, 12 are `leaking` (if their members stay): found by
-    /// `cargo xtask bench verdict`.
+    /// `cargo xtask bench --only verdict`.
     pub const DEFAULT: Self = Self {
         window: 1800.0,
         long_window: 6.0 * 3600.0,

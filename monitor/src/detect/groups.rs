@@ -276,6 +276,7 @@ impl Detector {
         }
         shown.extend(others.into_iter().map(|(kind, count)| LiveTasks {
             count,
+            named: false,
             ..no_live_tasks(kind, Some(Arc::new(site(OTHER.to_owned()))))
         }));
         shown.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.entry.cmp(&b.entry)));
@@ -319,6 +320,7 @@ fn no_live_tasks(kind: Kind, entry: Option<Arc<Site>>) -> LiveTasks {
         kind,
         entry,
         count: 0,
+        named: true,
         verdict: Verdict::Unknown,
         growth: None,
     }

@@ -162,7 +162,7 @@ impl Members {
                 cases,
             };
             books.follow(member, &sight, now);
-            books.settle(member, now, settling);
+            books.settle(member, settling);
             books.run(member, &sight, now, threshold, settling);
         }
         if is_whole {
@@ -247,33 +247,43 @@ impl Books<'_> {
     }
 
     /// Counts it once it has been blocked for longer than what usually ends.
-    fn settle(&mut self, member: &mut Member, _now: f64, settling: impl Fn(Place) -> f64) {
-        if member.place == NOWHERE || member.has(SETTLED) || f64::from(member.age) < settling(member.place) {
-            return;
-        }
-        member.flags |= SETTLED;
-        let moves = self.moves.entry(member.place).or_default();
-        moves.net += 1;
-        if member.has(FRESH) && member.left != member.place {
-            member.flags |= CAME;
-            moves.came += 1;
-            if let Some(case) = self.cases.get_mut(&member.place) {
-                case.staying += 1;
-            }
+    fn settle(&mut self, member: &mut Member, settling: impl Fn(Place) -> f64) {
+        let place = member.place;
+        if place != NOWHERE && !member.has(SETTLED) && f64::from(member.age) >= settling(place) {
+            let is_new = member.has(FRESH) && member.left != place;
+            self.count(member, place, (SETTLED, CAME), is_new);
         }
     }
 
     /// Takes it out of its group's count without a word on whether its wait has ended.
     fn unsettle(&mut self, member: &mut Member) {
-        if member.has(SETTLED) {
-            self.moves.entry(member.place).or_default().net -= 1;
+        self.uncount(member, member.place, (SETTLED, CAME));
+    }
+
+    /// One more in a case. Flags: that it is counted, and that it is new there.
+    fn count(&mut self, member: &mut Member, place: Place, (counted, came): (u8, u8), is_new: bool) {
+        member.flags |= counted;
+        let moves = self.moves.entry(place).or_default();
+        moves.net += 1;
+        if is_new {
+            member.flags |= came;
+            moves.came += 1;
+            if let Some(case) = self.cases.get_mut(&place) {
+                case.staying += 1;
+            }
         }
-        if member.has(CAME)
-            && let Some(case) = self.cases.get_mut(&member.place)
+    }
+
+    fn uncount(&mut self, member: &mut Member, place: Place, (counted, came): (u8, u8)) {
+        if member.has(counted) {
+            self.moves.entry(place).or_default().net -= 1;
+        }
+        if member.has(came)
+            && let Some(case) = self.cases.get_mut(&place)
         {
             case.staying = case.staying.saturating_sub(1);
         }
-        member.flags &= !(SETTLED | CAME);
+        member.flags &= !(counted | came);
     }
 
     /// Its wait has ended.
@@ -313,34 +323,15 @@ impl Books<'_> {
             return;
         }
         let life = now - f64::from(member.first);
-        if member.entry == NOWHERE
-            || member.has(RESTLESS)
-            || life < settling(member.entry).max(2.0 * threshold)
-        {
-            return;
-        }
-        member.flags |= RESTLESS;
-        let moves = self.moves.entry(member.entry).or_default();
-        moves.net += 1;
-        if member.has(FRESH) {
-            member.flags |= RESTLESS_CAME;
-            moves.came += 1;
-            if let Some(case) = self.cases.get_mut(&member.entry) {
-                case.staying += 1;
-            }
+        let entry = member.entry;
+        if entry != NOWHERE && !member.has(RESTLESS) && life >= settling(entry).max(2.0 * threshold) {
+            let is_new = member.has(FRESH);
+            self.count(member, entry, (RESTLESS, RESTLESS_CAME), is_new);
         }
     }
 
     fn calm(&mut self, member: &mut Member) {
-        if member.has(RESTLESS) {
-            self.moves.entry(member.entry).or_default().net -= 1;
-        }
-        if member.has(RESTLESS_CAME)
-            && let Some(case) = self.cases.get_mut(&member.entry)
-        {
-            case.staying = case.staying.saturating_sub(1);
-        }
-        member.flags &= !(RESTLESS | RESTLESS_CAME);
+        self.uncount(member, member.entry, (RESTLESS, RESTLESS_CAME));
     }
 
     /// It has ended.

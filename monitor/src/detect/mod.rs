@@ -6,6 +6,7 @@ mod groups;
 mod history;
 pub mod holders;
 mod judge;
+pub mod leftover;
 mod members;
 mod names;
 pub mod series;

@@ -5,6 +5,7 @@ pub mod html;
 pub mod http;
 pub mod json;
 pub mod judgement;
+pub mod leftover;
 pub mod metrics;
 pub mod prometheus;
 pub mod text;

@@ -206,11 +206,7 @@ fn series(report: &ProcessReport) -> BTreeMap<[&str; 6], Series> {
         };
         (group_labels(group), series)
     });
-    // What has no name is not judged.
-    let judged = report.live.iter().filter(|tasks| {
-        let is_unnamed = name(tasks.entry.as_deref()) == OTHER && tasks.growth.is_none();
-        !(is_unnamed && tasks.verdict == Verdict::Unknown)
-    });
+    let judged = report.live.iter().filter(|tasks| tasks.named);
     let live = judged.map(|tasks| {
         let series = Series {
             basis: Basis::Live,

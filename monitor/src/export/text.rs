@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use super::evidence;
-use crate::model::{Group, ProcessReport, Snapshot, Verdict, WaitClass};
+use crate::model::{Group, Kind, ProcessReport, Snapshot, Verdict, WaitClass};
 
 /// Ids that one line shows.
 const IDS_SHOWN: usize = 6;
@@ -29,7 +29,7 @@ pub fn render(snapshot: &Snapshot, style: Style) -> String {
         for group in report
             .groups
             .iter()
-            .filter(|group| group.count > 0 && !is_shown(group, style))
+            .filter(|group| group.count > 0 && !is_shown(report, group, style))
         {
             hidden = (hidden.0 + 1, hidden.1 + group.count);
         }
@@ -112,7 +112,14 @@ fn process(text: &mut String, report: &ProcessReport, style: Style) {
         if group.count > IDS_SHOWN {
             ids.push("…".to_owned());
         }
-        let _ = writeln!(text, "{:>10}ids {}{}", "", ids.join(" "), held_by(group));
+        let _ = writeln!(
+            text,
+            "{:>10}ids {}{}{}",
+            "",
+            ids.join(" "),
+            held_by(group),
+            made_at(group)
+        );
         let grounds = evidence::of_group(group);
         if group.verdict.is_alarm() || !grounds.is_empty() {
             let _ = writeln!(text, "{:>10}{}: {grounds}", "", group.verdict.label());
@@ -152,6 +159,25 @@ fn place(group: &Group) -> String {
         .filter(|entry| entry.function != site.function)
     {
         let _ = write!(text, ", in {}", plain(&entry.function));
+    }
+    text
+}
+
+/// `, made at main.handle (http.go:88)`, or by whom most of them were made.
+fn made_at(group: &Group) -> String {
+    let most = group.spawn_sites.first().map(|(site, _)| site);
+    let Some(site) = group.key.spawn_site.as_ref().or(most) else {
+        return String::new();
+    };
+    let mut text = format!(", made at {}", plain(&site.function));
+    if let (Some(file), Some(line)) = (&site.file, site.line) {
+        let _ = write!(text, " ({}:{line})", plain(base_name(file)));
+    }
+    match group.spawn_sites.len() {
+        0 | 1 => {}
+        more => {
+            let _ = write!(text, " and at {}", plural(more - 1, "other place"));
+        }
     }
     text
 }
@@ -203,12 +229,20 @@ fn shown(report: &ProcessReport, style: Style) -> impl Iterator<Item = &Group> {
     report
         .groups
         .iter()
-        .filter(move |group| group.count > 0 && is_shown(group, style))
+        .filter(move |group| group.count > 0 && is_shown(report, group, style))
 }
 
-fn is_shown(group: &Group, style: Style) -> bool {
-    let is_quiet = group.key.class == WaitClass::External || group.verdict == Verdict::Stable;
+fn is_shown(report: &ProcessReport, group: &Group, style: Style) -> bool {
+    let is_quiet = group.key.class == WaitClass::External
+        || group.verdict == Verdict::Stable
+        || is_idle_scheduler(report, group);
     style.all_groups || group.verdict.is_alarm() || !is_quiet
+}
+
+/// The threads that Go's scheduler keeps for the goroutines to come.
+fn is_idle_scheduler(report: &ProcessReport, group: &Group) -> bool {
+    let site = group.key.block_site.as_ref().map_or("", |site| &site.function);
+    report.go_version.is_some() && group.key.kind == Kind::Thread && site.starts_with("runtime.")
 }
 
 fn processes(count: usize) -> String {

@@ -14,7 +14,7 @@ use taskleak::{
     export::{html, json, prometheus, text},
     model::{
         Basis, Cause, Group, GroupKey, Growth, Health, Kind, LiveTasks, MapHealth, ProbeHealth, Process,
-        ProcessId, ProcessReport, ProgramHealth, Snapshot, Usual, Verdict, WaitClass,
+        ProcessId, ProcessReport, ProgramHealth, Site, Snapshot, Usual, Verdict, WaitClass,
     },
 };
 
@@ -46,6 +46,14 @@ fn group(reason: &'static str, class: WaitClass, ids: &[u64], ages: (u64, u64), 
     }
 }
 
+fn site(function: &str, file: &str, line: u32) -> Arc<Site> {
+    Arc::new(Site {
+        function: function.to_owned(),
+        file: Some(file.to_owned()),
+        line: Some(line),
+    })
+}
+
 fn process(pid: u32, comm: &str, exe: &str) -> Arc<Process> {
     Arc::new(Process {
         id: ProcessId {
@@ -72,6 +80,7 @@ fn snapshot() -> Snapshot {
             kind: Kind::Thread,
             entry: None,
             count: threads,
+            named: true,
             verdict: Verdict::Stable,
             growth: None,
         }],
@@ -93,6 +102,10 @@ fn snapshot() -> Snapshot {
         let mut groups = api;
         groups[0].verdict = Verdict::Leaking;
         groups[0].recent = vec![1.0, 1.0, 2.0, 3.0];
+        groups[0].spawn_sites = vec![
+            (site("accept_request", "/src/api/http.c", 88), 2),
+            (site("retry", "/src/api/retry.c", 7), 1),
+        ];
         groups[0].returned = 212;
         groups[0].growth = Some(Growth {
             from: 1.0,
@@ -122,7 +135,16 @@ fn snapshot() -> Snapshot {
                 odd,
                 &[Cause::Timeout],
             ),
-            report(process(40, "idle", "/usr/bin/idle"), 1, vec![], &[Cause::Stopped]),
+            {
+                // A thread of Go's scheduler is no news.
+                let mut parked = group("futex", Internal, &[41], (60_000, 60_000), true);
+                parked.key.block_site = Some(site("runtime.futex", "/go/src/runtime/sys_linux_amd64.s", 557));
+                let idle = process(40, "idle", "/usr/bin/idle");
+                ProcessReport {
+                    go_version: Some("go1.27.3".to_owned()),
+                    ..report(idle, 1, vec![parked], &[Cause::Stopped])
+                }
+            },
         ],
         health: Health {
             sweep_duration: Duration::from_micros(2_500),

@@ -1,7 +1,7 @@
 //! Goroutines: exact numbers by reason, class, block site, entry and spawn site, with several versions of Go.
 
 mod articles;
-mod bed;
+pub mod bed;
 mod blocking;
 mod daemon;
 mod healthy;

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod blocked;
+mod check;
 mod compat;
 mod daemon;
 mod deadlocks;

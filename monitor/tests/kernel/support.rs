@@ -19,6 +19,20 @@ pub const TASKLEAK: &str = env!("CARGO_BIN_EXE_taskleak");
 /// Longest time that anything is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Judged in forty seconds: of a process that has just been started sixteen seconds of growth are enough.
+pub const QUICK_VERDICTS: [&str; 8] = [
+    "--interval",
+    "200ms",
+    "--blocked-after",
+    "500ms",
+    "--window",
+    "40s",
+    "--long-window",
+    "80s",
+];
+/// Longest time that a verdict is waited for.
+pub const VERDICT_PATIENCE: Duration = Duration::from_secs(90);
+
 /// (reason, class) → blocked tasks.
 pub type Counts = BTreeMap<(String, String), u64>;
 

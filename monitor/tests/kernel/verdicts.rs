@@ -5,21 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use testbed::Program;
 
-use crate::support::{Daemon, start, stderr, taskleak};
-
-/// Judged in forty seconds: of a process that has just been started sixteen seconds of growth are enough.
-const QUICK: [&str; 8] = [
-    "--interval",
-    "200ms",
-    "--blocked-after",
-    "500ms",
-    "--window",
-    "40s",
-    "--long-window",
-    "80s",
-];
-
-const PATIENCE: Duration = Duration::from_secs(90);
+use crate::support::{Daemon, QUICK_VERDICTS, VERDICT_PATIENCE, start, stderr, taskleak};
 
 fn group<'a>(groups: &'a Value, site: &str) -> Option<&'a Value> {
     let mut groups = groups.as_array()?.iter();
@@ -46,7 +32,7 @@ fn until(daemon: &Daemon, healthy: &str, holds: impl Fn(&Value) -> bool) -> Vec<
         if holds(&groups) {
             return seen;
         }
-        assert!(begun.elapsed() < PATIENCE, "{groups:#}");
+        assert!(begun.elapsed() < VERDICT_PATIENCE, "{groups:#}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -55,7 +41,7 @@ fn until(daemon: &Daemon, healthy: &str, holds: impl Fn(&Value) -> bool) -> Vec<
 fn a_leak_is_called_one_and_the_idle_pool_beside_it_is_not() {
     let target = start("verdicts::leak", Program::Demo, &[]).unwrap();
     let pid = target.pid().to_string();
-    let daemon = Daemon::start(&[["--pid", &pid].as_slice(), &QUICK].concat());
+    let daemon = Daemon::start(&[["--pid", &pid].as_slice(), &QUICK_VERDICTS].concat());
     let verdict = |groups: &Value, site: &str| group(groups, site).map(|group| group["verdict"].clone());
     let of_pool = until(&daemon, "next_job", |groups| {
         verdict(groups, "wait_for_reply") == Some("leaking".into())
@@ -88,7 +74,7 @@ fn a_leak_is_called_one_and_the_idle_pool_beside_it_is_not() {
 fn many_blocked_tasks_that_do_not_grow_are_stable() {
     let target = start("verdicts::stable", Program::CBlockers, &["mutex=50", "read=20"]).unwrap();
     let pid = target.pid().to_string();
-    let daemon = Daemon::start(&[["--pid", &pid].as_slice(), &QUICK].concat());
+    let daemon = Daemon::start(&[["--pid", &pid].as_slice(), &QUICK_VERDICTS].concat());
     let seen = until(&daemon, "mutex_acquire_forever", |groups| {
         groups.as_array().is_some_and(|groups| {
             groups.len() == 2 && groups.iter().all(|group| group["verdict"] == "stable")
@@ -102,7 +88,7 @@ fn tasks_that_come_back_are_counted_and_are_no_leak() {
     // All of them end on SIGUSR2.
     let target = start("verdicts::returned", Program::CBlockers, &["churn=7", "mutex=1"]).unwrap();
     let pid = target.pid().to_string();
-    let daemon = Daemon::start(&[["--pid", &pid].as_slice(), &QUICK].concat());
+    let daemon = Daemon::start(&[["--pid", &pid].as_slice(), &QUICK_VERDICTS].concat());
     until(&daemon, "churn_wait", |groups| {
         group(groups, "churn_wait").is_some_and(|group| group["count"] == 7)
     });
@@ -121,7 +107,7 @@ fn tasks_that_come_back_are_counted_and_are_no_leak() {
         if returned.ends_with(" 7") {
             break;
         }
-        assert!(begun.elapsed() < PATIENCE, "{returned}");
+        assert!(begun.elapsed() < VERDICT_PATIENCE, "{returned}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -135,7 +121,7 @@ fn a_verdict_outlives_the_monitor() {
     let file = folder.join("state");
     let args = [
         ["--pid", &pid, "--state-file", file.to_str().unwrap()].as_slice(),
-        &QUICK,
+        &QUICK_VERDICTS,
     ]
     .concat();
     let leaks =
@@ -178,7 +164,7 @@ fn threads_that_tick_for_ever_are_a_leak_by_their_number() {
     let target = start("verdicts::ticking", Program::Spawner, &["--ticking", "400"]).unwrap();
     let pid = target.pid().to_string();
     // Of live tasks growth must go on for longer.
-    let mut quick = QUICK;
+    let mut quick = QUICK_VERDICTS;
     quick[5] = "20s";
     let daemon = Daemon::start(&[["--pid", &pid].as_slice(), &quick].concat());
     let begun = Instant::now();
@@ -193,7 +179,7 @@ fn threads_that_tick_for_ever_are_a_leak_by_their_number() {
         if live.iter().any(|tasks| tasks["verdict"] == "leaking") {
             break live;
         }
-        assert!(begun.elapsed() < PATIENCE, "{process:#}");
+        assert!(begun.elapsed() < VERDICT_PATIENCE, "{process:#}");
         std::thread::sleep(Duration::from_millis(100));
     };
     for tasks in &live {

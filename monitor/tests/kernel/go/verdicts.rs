@@ -9,20 +9,7 @@ use serde_json::Value;
 use testbed::go::Flavor;
 
 use super::bed::start;
-use crate::support::Daemon;
-
-/// Judged in forty seconds: of a process that has just been started sixteen seconds of growth are enough.
-const QUICK: [&str; 8] = [
-    "--interval",
-    "200ms",
-    "--blocked-after",
-    "500ms",
-    "--window",
-    "40s",
-    "--long-window",
-    "80s",
-];
-const PATIENCE: Duration = Duration::from_secs(90);
+use crate::support::{Daemon, QUICK_VERDICTS, VERDICT_PATIENCE};
 
 fn document(daemon: &Daemon) -> Value {
     serde_json::from_str(&daemon.get("/api/v1/snapshot").2).unwrap()
@@ -48,7 +35,7 @@ fn leaks_are_called_so_and_what_is_healthy_beside_them_is_not() {
         return;
     };
     let pid = target.pid().to_string();
-    let daemon = Daemon::start(&[["--pid", &pid].as_slice(), &QUICK].concat());
+    let daemon = Daemon::start(&[["--pid", &pid].as_slice(), &QUICK_VERDICTS].concat());
     let begun = Instant::now();
     loop {
         let document = document(&daemon);
@@ -77,7 +64,7 @@ fn leaks_are_called_so_and_what_is_healthy_beside_them_is_not() {
         if leak.as_deref() == Some("leaking") && grows {
             break;
         }
-        assert!(begun.elapsed() < PATIENCE, "{leak:?} {polling:#?}");
+        assert!(begun.elapsed() < VERDICT_PATIENCE, "{leak:?} {polling:#?}");
         thread::sleep(Duration::from_millis(200));
     }
     let (_, _, metrics) = daemon.get("/metrics");
