@@ -91,8 +91,8 @@ impl WaitClass {
 #[derive(Clone)]
 pub enum Reason {
     Static(&'static str),
-    /// Read from a target.
-    Shared(Arc<str>),
+    /// Read from a target. A thin pointer, so that all of it is two words: there may be a million.
+    Shared(Arc<String>),
 }
 
 impl Deref for Reason {
@@ -219,7 +219,7 @@ pub struct Task {
     /// Where it was made, when that was seen or can be read of it.
     pub spawn_site: Option<Arc<Site>>,
     /// Who holds what it waits for, who holds what that one waits for, and so on, as far as it is known.
-    pub waits_for: Box<[u64]>,
+    pub waits_for: Option<Arc<Vec<u64>>>,
 }
 
 /// The stack of a task, and what it says of it.

@@ -75,9 +75,14 @@ struct Grouping {
     index: HashMap<GroupKey, usize>,
     live: Vec<LiveTasks>,
     live_index: HashMap<Entry, usize>,
-    /// Of each task: its group while it is blocked, and what it runs.
-    placed: Vec<(Option<usize>, usize)>,
+    /// Of each task: its group while it is blocked (else [`NO_GROUP`]), and what it runs. There may be millions.
+    placed: Vec<(u32, u32)>,
+    max_ids: usize,
 }
+
+const NO_GROUP: u32 = u32::MAX;
+/// Ids of a group that are gathered before all but the first ones are dropped.
+const GATHERED_IDS: usize = 1_024;
 
 impl Detector {
     pub fn new(limits: Limits, settings: Settings) -> Self {
@@ -135,7 +140,11 @@ impl Detector {
         let deadlocked: HashSet<u64> = deadlocks.iter().flatten().copied().collect();
         let tasks = || observations.iter().flat_map(|observation| &observation.tasks);
         let mut kinds = BTreeMap::new();
-        let mut grouping = Grouping::default();
+        let mut grouping = Grouping {
+            max_ids: self.limits.max_ids,
+            placed: Vec::with_capacity(observations.iter().map(|it| it.tasks.len()).sum()),
+            ..Grouping::default()
+        };
         for task in tasks() {
             *kinds.entry(task.kind).or_insert(0) += 1;
             grouping.take(task, self.limits.threshold, &deadlocked);
@@ -149,9 +158,8 @@ impl Detector {
             group
                 .spawn_sites
                 .sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-            group.ids.sort_unstable();
-            group.ids_truncated = group.ids.len() > self.limits.max_ids;
-            group.ids.truncate(self.limits.max_ids);
+            keep_first(&mut group.ids, self.limits.max_ids);
+            group.ids_truncated = group.count > self.limits.max_ids;
             group.waits_for.sort_unstable();
             group.waits_for.truncate(self.limits.max_ids);
         }
@@ -231,8 +239,8 @@ impl Detector {
                 .filter(|(task, _)| task.kind == *kind)
                 .map(|(task, (group, entry))| Seen {
                     id: (task.id, task.start),
-                    group: group.and_then(|index| of_groups[index]),
-                    entry: of_live[*entry],
+                    group: of_groups.get(*group as usize).copied().flatten(),
+                    entry: of_live[*entry as usize],
                     age: task.wait.as_ref().map_or(0.0, |wait| wait.age.as_secs_f64()),
                 });
             let is_whole = !incomplete.iter().any(|cause| cause.hides(*kind));
@@ -297,6 +305,9 @@ impl Grouping {
             });
             let group = &mut self.groups[index];
             add(group, task, wait.age);
+            if group.ids.len() >= GATHERED_IDS.max(2 * self.max_ids) {
+                keep_first(&mut group.ids, self.max_ids);
+            }
             if deadlocked.contains(&task.id) {
                 group.verdict = Verdict::Proven;
             }
@@ -311,8 +322,14 @@ impl Grouping {
                 live.len() - 1
             });
         self.live[index].count += 1;
-        self.placed.push((group, index));
+        let group = group.map_or(NO_GROUP, |index| index as u32);
+        self.placed.push((group, index as u32));
     }
+}
+
+fn keep_first(ids: &mut Vec<u64>, count: usize) {
+    ids.sort_unstable();
+    ids.truncate(count);
 }
 
 fn no_live_tasks(kind: Kind, entry: Option<Arc<Site>>) -> LiveTasks {
@@ -410,7 +427,8 @@ fn add(group: &mut Group, task: &Task, age: Duration) {
     }
     if let Some(holder) = task
         .waits_for
-        .first()
+        .as_ref()
+        .and_then(|chain| chain.first())
         .filter(|holder| !group.waits_for.contains(holder))
     {
         group.waits_for.push(*holder);
@@ -459,7 +477,7 @@ mod tests {
             stack: None,
             entry: None,
             spawn_site: None,
-            waits_for: Box::default(),
+            waits_for: None,
         }
     }
 
@@ -513,6 +531,17 @@ mod tests {
         assert_eq!(
             (group.ids.as_slice(), group.ids_truncated),
             ([1, 2].as_slice(), true)
+        );
+    }
+
+    #[test]
+    fn of_many_ids_the_first_are_told_however_they_come() {
+        let backwards = observed((1..=5_000).rev().map(|id| task(id, "futex", 30)).collect());
+        let report = detector(5).report(0.0, &process(), &backwards);
+        let group = &report.groups[0];
+        assert_eq!(
+            (group.count, group.ids.as_slice(), group.ids_truncated),
+            (5_000, [1, 2].as_slice(), true)
         );
     }
 

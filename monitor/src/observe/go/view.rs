@@ -299,7 +299,7 @@ impl Memory {
                 stack,
                 entry: self.runs.site(entry.runs).cloned(),
                 spawn_site: self.made_at.site(entry.made_at).cloned(),
-                waits_for: Box::default(),
+                waits_for: None,
             });
         }
         View {
