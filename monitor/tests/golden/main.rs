@@ -201,6 +201,19 @@ fn text_of_what_waits_for_itself() {
 }
 
 #[test]
+fn columns_of_the_text_are_apart_whatever_is_in_them() {
+    let mut snapshot = snapshot();
+    let group = &mut snapshot.processes[0].groups[0];
+    group.key.kind = Kind::Goroutine;
+    for reason in ["chan receive (nil chan)", "a reason that nobody has thought of yet"] {
+        snapshot.processes[0].groups[0].key.reason = reason.into();
+        let text = text::render(&snapshot, text::Style::default());
+        let line = text.lines().find(|line| line.contains("goroutine")).unwrap();
+        assert!(line.contains(&format!("  goroutine  {reason} internal ")), "{line}");
+    }
+}
+
+#[test]
 fn text_of_everything() {
     check(
         "snapshot-all.txt",
