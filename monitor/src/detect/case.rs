@@ -69,6 +69,10 @@ impl Settings {
 
 /// A window that has fewer samples says nothing.
 const FEWEST_SAMPLES: usize = 12;
+/// Growth by more tasks than this need not last as long: twice as many, half as long, ...
+const MUCH: f64 = 50.0;
+/// ... but this share of it.
+const LEAST_LASTING: f64 = 0.2;
 /// Growth is over when so many of its usual gaps have passed without more of it, ...
 const SILENCE: f64 = 4.0;
 /// ... or, for a verdict that stands, so many.
@@ -132,7 +136,12 @@ impl Case {
         let now = self.history.latest;
         let stood = self.standing != Standing::Quiet;
         let run = self.evidence.run().copied();
-        let grown = run.filter(|run| goes_on(run, now, settings, stood, run.since - born < settings.window));
+        let grown = run.filter(|run| {
+            let is_young = run.since - born < settings.window;
+            now - run.since >= lasting(run, settings, is_young, has_members)
+                && (stood || !slows(run, now, is_young))
+                && goes_on(run, now, settings, stood)
+        });
         let strong = grown.is_some() && (stood || self.evidence.doublings() >= settings.growing);
         let shown = if (strong && !stood) || (explain && (strong || self.is_moving())) {
             self.growth(settings)
@@ -204,20 +213,28 @@ impl Case {
     }
 }
 
-/// Whether growth is enough, has gone on long enough, and still does.
-fn goes_on(run: &Run, now: f64, settings: &Settings, stood: bool, is_young: bool) -> bool {
-    let (times, slowing) = if is_young {
-        (YOUNG_LASTING, YOUNG_SLOWING)
+/// For how long growth must have gone on, seconds.
+fn lasting(run: &Run, settings: &Settings, is_young: bool, has_members: bool) -> f64 {
+    let times = if is_young { YOUNG_LASTING } else { 1.0 };
+    // Of a series nobody knows what one is: a task, or a byte.
+    let haste = if has_members {
+        (MUCH / run.growth.max(1) as f64).clamp(LEAST_LASTING, 1.0)
     } else {
-        (1.0, SLOWING)
+        1.0
     };
+    times * haste * settings.lasting * settings.window
+}
+
+/// Whether it nears a plateau.
+fn slows(run: &Run, now: f64, is_young: bool) -> bool {
+    run.acceleration(now) <= if is_young { YOUNG_SLOWING } else { SLOWING }
+}
+
+/// Whether growth is enough, and still goes on.
+fn goes_on(run: &Run, now: f64, settings: &Settings, stood: bool) -> bool {
     let silence = if stood { LONG_SILENCE } else { SILENCE };
     let patience = (silence * run.gap()).max(2.0 * settings.block());
-    let lasts = now - run.since >= times * settings.lasting * settings.window;
-    lasts
-        && run.growth as f64 >= settings.min_growth
-        && now - run.latest <= patience
-        && (stood || run.acceleration(now) > slowing)
+    run.growth as f64 >= settings.min_growth && now - run.latest <= patience
 }
 
 fn trend_of(window: &Window) -> Option<Trend> {

@@ -1,11 +1,13 @@
 //! What is blocked, and whether it grows. Pure: no I/O, time is a parameter.
 
 mod case;
+mod detector;
 mod evidence;
 mod groups;
 mod history;
 pub mod holders;
 mod judge;
+mod kept;
 pub mod leftover;
 mod members;
 mod names;
@@ -14,5 +16,5 @@ mod survival;
 mod trend;
 
 pub use case::{Case, Finding, Settings};
-pub use groups::{Detector, Limits, Saved};
+pub use detector::{Detector, Limits, Saved};
 pub use judge::{Judge, Judgement, Seen, Subject};

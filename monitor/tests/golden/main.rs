@@ -205,11 +205,17 @@ fn columns_of_the_text_are_apart_whatever_is_in_them() {
     let mut snapshot = snapshot();
     let group = &mut snapshot.processes[0].groups[0];
     group.key.kind = Kind::Goroutine;
-    for reason in ["chan receive (nil chan)", "a reason that nobody has thought of yet"] {
+    for reason in [
+        "chan receive (nil chan)",
+        "a reason that nobody has thought of yet",
+    ] {
         snapshot.processes[0].groups[0].key.reason = reason.into();
         let text = text::render(&snapshot, text::Style::default());
         let line = text.lines().find(|line| line.contains("goroutine")).unwrap();
-        assert!(line.contains(&format!("  goroutine  {reason} internal ")), "{line}");
+        assert!(
+            line.contains(&format!("  goroutine  {reason} internal ")),
+            "{line}"
+        );
     }
 }
 
