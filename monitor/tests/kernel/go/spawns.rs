@@ -229,7 +229,7 @@ fn a_storm_takes_the_probes_off_and_the_rest_goes_on() {
     assert_eq!(totals(&daemon, "taskleak_tasks_spawned_total"), before);
     assert_eq!(is_active(&daemon), Some(false));
     daemon.until(target.pid(), "seven", |process| {
-        let blocked = process.map(|it| super::bed::seen(it)).unwrap_or_default();
+        let blocked = process.map(super::bed::seen).unwrap_or_default();
         blocked
             .iter()
             .any(|(key, count)| key[2] == "main.mutexForever" && *count == 7)
