@@ -20,6 +20,10 @@ use crate::{
 /// Addresses are the process's.
 pub type Place = (u64, u64);
 
+/// Places of one process that are counted; a large program has some hundreds. One that claims to have more would take the
+/// others' room: nothing of it is counted any more.
+const MAX_PLACES: usize = 4_096;
+
 /// A process that runs Go.
 struct Watched {
     /// What the kernel side knows it by.
@@ -27,6 +31,7 @@ struct Watched {
     /// `None`: not known, or there are none that are safe.
     points: Option<Arc<Points>>,
     probes: Option<GoProbes>,
+    is_refused: bool,
     /// Why they could not be attached, as it was last said.
     failure: Option<String>,
     /// How often its probes had run when the governor was last told.
@@ -62,6 +67,7 @@ impl Spawning {
                 number,
                 points: None,
                 probes: None,
+                is_refused: false,
                 failure: None,
                 runs: 0,
                 books: Books::default(),
@@ -150,12 +156,29 @@ impl Spawning {
                 by_number.entry(site.process).or_default().push((site.pc, count));
             }
         }
-        probes.forget_go_sites(&forgotten);
-        for watched in self.watched.values_mut() {
-            if let Some(counts) = by_number.remove(&watched.number) {
+        for (id, watched) in &mut self.watched {
+            let Some(counts) = by_number.remove(&watched.number) else {
+                continue;
+            };
+            if counts.len() <= MAX_PLACES {
                 watched.books.count(counts);
+                continue;
             }
+            if let Some(attached) = watched.probes.take() {
+                tracing::warn!(
+                    "process {}: it makes goroutines at more than {MAX_PLACES} places, and they are not counted",
+                    id.pid
+                );
+                probes.detach_go(attached);
+            }
+            watched.is_refused = true;
+            forgotten.extend(counts.iter().map(|(pc, _)| GoSite {
+                process: watched.number,
+                _pad: 0,
+                pc: *pc,
+            }));
         }
+        probes.forget_go_sites(&forgotten);
     }
 
     /// `None` of a process that does not run Go.
@@ -180,7 +203,9 @@ impl Watched {
     }
 
     fn attach(&mut self, probes: &mut Probes, id: ProcessId) {
-        let Some(points) = &self.points else { return };
+        let Some(points) = self.points.as_ref().filter(|_| !self.is_refused) else {
+            return;
+        };
         let places = GoPlaces {
             file: &points.file,
             offsets: points.offsets,
