@@ -73,13 +73,18 @@ fn label<'a>(line: &'a str, name: &str) -> &'a str {
     rest.split('"').next().unwrap()
 }
 
+/// Whether a line is of this process's goroutines.
+fn is_of(line: &str, pid: u32) -> bool {
+    line.contains("kind=\"goroutine\"") && line.contains(&format!("pid=\"{pid}\""))
+}
+
 /// (entry, spawn site) → goroutines, of one metric.
-fn totals(daemon: &Daemon, metric: &str) -> BTreeMap<(String, String), u64> {
+fn totals(daemon: &Daemon, pid: u32, metric: &str) -> BTreeMap<(String, String), u64> {
     let (_, _, metrics) = daemon.get("/metrics");
     let mut totals = BTreeMap::new();
     for line in metrics
         .lines()
-        .filter(|line| line.starts_with(&format!("{metric}{{")) && line.contains("kind=\"goroutine\""))
+        .filter(|line| line.starts_with(&format!("{metric}{{")) && is_of(line, pid))
     {
         let key = (
             label(line, "entry").to_owned(),
@@ -92,20 +97,20 @@ fn totals(daemon: &Daemon, metric: &str) -> BTreeMap<(String, String), u64> {
 }
 
 /// Spawned and exited, by what it is about.
-fn made_and_ended(daemon: &Daemon, entry: &str, spawn_site: &str) -> (u64, u64) {
+fn made_and_ended(daemon: &Daemon, pid: u32, entry: &str, spawn_site: &str) -> (u64, u64) {
     let key = (entry.to_owned(), spawn_site.to_owned());
-    let of = |metric| totals(daemon, metric).get(&key).copied().unwrap_or(0);
+    let of = |metric| totals(daemon, pid, metric).get(&key).copied().unwrap_or(0);
     (
         of("taskleak_tasks_spawned_total"),
         of("taskleak_tasks_exited_total"),
     )
 }
 
-fn is_active(daemon: &Daemon) -> Option<bool> {
+fn is_active(daemon: &Daemon, pid: u32) -> Option<bool> {
     let (_, _, metrics) = daemon.get("/metrics");
     let line = metrics
         .lines()
-        .find(|line| line.starts_with(ACTIVE) && line.contains("kind=\"goroutine\""))?;
+        .find(|line| line.starts_with(ACTIVE) && is_of(line, pid))?;
     Some(line.ends_with(" 1"))
 }
 
@@ -124,8 +129,9 @@ fn assert_counts(test: &str, version: &str, flavor: Flavor) {
     };
     // None of these is seen being made.
     assert_eq!(maker.ask("/spawn?short=5&long=6&either=8"), "made");
-    let daemon = watch(maker.pid(), &[]);
-    until("active", || is_active(&daemon) == Some(true));
+    let pid = maker.pid();
+    let daemon = watch(pid, &[]);
+    until("active", || is_active(&daemon, pid) == Some(true));
     // 120 + 80 and 40 + 30; of the last ones every other one ends.
     assert_eq!(maker.ask("/spawn?short=120&long=40&either=50"), "made");
     assert_eq!(maker.ask("/spawn?short=80&long=30"), "made");
@@ -134,21 +140,22 @@ fn assert_counts(test: &str, version: &str, flavor: Flavor) {
         ("main.longJob", "main.spawnLong", (70, 0)),
         ("", "main.spawnEither", (50, 25)),
     ];
-    let counted = || expected.map(|(entry, site, _)| (entry, site, made_and_ended(&daemon, entry, site)));
+    let counted =
+        || expected.map(|(entry, site, _)| (entry, site, made_and_ended(&daemon, pid, entry, site)));
     until(&format!("{expected:?} ({version} {flavor:?})"), || {
         counted() == expected
     });
     // It stays so, and nothing else of the program's own has been made.
     thread::sleep(Duration::from_millis(600));
     assert_eq!(counted(), expected, "{version} {flavor:?}");
-    for ((entry, site), count) in totals(&daemon, "taskleak_tasks_spawned_total") {
+    for ((entry, site), count) in totals(&daemon, pid, "taskleak_tasks_spawned_total") {
         let is_ours = site.starts_with("main.") || entry.starts_with("main.");
         assert!(
             !is_ours
                 || expected.contains(&(
                     entry.as_str(),
                     site.as_str(),
-                    made_and_ended(&daemon, &entry, &site)
+                    made_and_ended(&daemon, pid, &entry, &site)
                 )),
             "{version} {flavor:?}: {count} of {entry} by {site}"
         );
@@ -186,8 +193,9 @@ fn a_program_that_makes_many_does_what_it_always_does() {
             continue;
         };
         // A budget that is never reached.
-        let daemon = watch(maker.pid(), &["--probe-budget", "100%"]);
-        until("active", || is_active(&daemon) == Some(true));
+        let pid = maker.pid();
+        let daemon = watch(pid, &["--probe-budget", "100%"]);
+        until("active", || is_active(&daemon, pid) == Some(true));
         let answer = maker.ask(&format!("/burst?count={COUNT}"));
         assert_eq!(
             answer.split(' ').next().unwrap(),
@@ -195,9 +203,9 @@ fn a_program_that_makes_many_does_what_it_always_does() {
             "{version}"
         );
         until(&format!("counted ({version})"), || {
-            made_and_ended(&daemon, "main.addNumber", "main.burst") == (COUNT, COUNT)
+            made_and_ended(&daemon, pid, "main.addNumber", "main.burst") == (COUNT, COUNT)
         });
-        assert_eq!(is_active(&daemon), Some(true));
+        assert_eq!(is_active(&daemon, pid), Some(true));
     }
 }
 
@@ -211,12 +219,14 @@ fn a_storm_takes_the_probes_off_and_the_rest_goes_on() {
     ) else {
         return;
     };
+    let pid = target.pid();
     let daemon = watch(
         target.pid(),
         &["--probe-budget", "1%", "--blocked-after", "500ms"],
     );
     until("off", || {
-        is_active(&daemon) == Some(false) && made_and_ended(&daemon, "main.addNumber", "main.burst").0 > 0
+        is_active(&daemon, pid) == Some(false)
+            && made_and_ended(&daemon, pid, "main.addNumber", "main.burst").0 > 0
     });
     let log = daemon.log();
     assert!(
@@ -224,10 +234,10 @@ fn a_storm_takes_the_probes_off_and_the_rest_goes_on() {
         "{log:#?}"
     );
     // The totals stand still, and the blocked ones are still being found.
-    let before = totals(&daemon, "taskleak_tasks_spawned_total");
+    let before = totals(&daemon, pid, "taskleak_tasks_spawned_total");
     thread::sleep(Duration::from_secs(1));
-    assert_eq!(totals(&daemon, "taskleak_tasks_spawned_total"), before);
-    assert_eq!(is_active(&daemon), Some(false));
+    assert_eq!(totals(&daemon, pid, "taskleak_tasks_spawned_total"), before);
+    assert_eq!(is_active(&daemon, pid), Some(false));
     daemon.until(target.pid(), "seven", |process| {
         let blocked = process.map(super::bed::seen).unwrap_or_default();
         blocked
@@ -283,12 +293,13 @@ fn processes_that_come_and_go_leave_nothing_behind() {
         let Some(maker) = Maker::start("go::spawns::again", VERSION, Flavor::Plain) else {
             return;
         };
-        until("active", || is_active(&daemon) == Some(true));
+        let pid = maker.pid();
+        until("active", || is_active(&daemon, pid) == Some(true));
         assert_eq!(maker.ask(&format!("/spawn?long={round}")), "made");
         until("counted", || {
-            made_and_ended(&daemon, "main.longJob", "main.spawnLong") == (round, 0)
+            made_and_ended(&daemon, pid, "main.longJob", "main.spawnLong") == (round, 0)
         });
         drop(maker);
-        until("gone", || is_active(&daemon).is_none());
+        until("gone", || is_active(&daemon, pid).is_none());
     }
 }
