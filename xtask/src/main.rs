@@ -1,11 +1,12 @@
 //! `cargo xtask …`: everything that is done with this workspace beside editing it.
 //!
-//! [`setup`] brings what a machine lacks, [`run`] builds and starts taskleak, [`test`] checks the workspace and
-//! [`bench`] measures it. Exit codes: 0 fine, 1 something failed, 2 usage, or something is missing that only the
+//! [`setup`] brings what a machine lacks, [`run`] builds and starts taskleak, [`image`] packs it, [`test`] checks the
+//! workspace and [`bench`] measures it. Exit codes: 0 fine, 1 something failed, 2 usage, or something is missing that only the
 //! user can install; `run` passes on taskleak's own.
 
 mod bench;
 mod go_offsets;
+mod image;
 mod progress;
 mod run;
 mod setup;
@@ -46,6 +47,10 @@ enum Task {
     },
     /// Does the set-up and builds target/release/taskleak
     Build,
+    /// Does the set-up and builds a container image (target/image/taskleak.tar): a static binary on nothing
+    ///
+    /// Needs Debian's buildah (`setup --tests` brings it) and, once that is there, no network.
+    Image,
     /// Does the set-up, builds taskleak, and runs `taskleak run`, by default on all processes
     Run {
         /// Starts a program that leaks a thread every second, and watches that one
@@ -91,6 +96,7 @@ fn perform(task: Task) -> Result<ExitCode> {
             setup::for_build(false)?;
             run::build()?;
         }
+        Task::Image => image::build()?,
         Task::Run { demo: false, args } => return run::run(&args),
         Task::Run { demo: true, args } => return run::run_demo(&args),
         Task::Test(options) => return test::run(&options),

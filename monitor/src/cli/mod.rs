@@ -3,6 +3,7 @@
 mod check;
 mod doctor;
 mod failure;
+mod health;
 mod judge;
 mod permissions;
 mod run;
@@ -47,6 +48,7 @@ enum Command {
     Check(check::CheckCommand),
     Judge(judge::JudgeCommand),
     Doctor(doctor::DoctorCommand),
+    Health(health::HealthCommand),
 }
 
 /// Runs what the command line says.
@@ -59,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.execute(),
         Command::Judge(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
+        Command::Health(command) => command.execute(),
     };
     match done {
         Ok(code) => code,

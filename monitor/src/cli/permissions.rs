@@ -10,8 +10,8 @@ pub struct Need {
     pub purpose: &'static str,
     /// What is lost without it; `None`: nothing can be observed.
     pub loss: Option<&'static str>,
-    /// Whether CAP_SYS_ADMIN serves instead.
-    pub in_sys_admin: bool,
+    /// Any of these serves instead.
+    instead: &'static [Capability],
 }
 
 pub const NEEDS: &[Need] = &[
@@ -19,13 +19,13 @@ pub const NEEDS: &[Need] = &[
         capability: Capability::CAP_BPF,
         purpose: "to load the eBPF programs",
         loss: None,
-        in_sys_admin: true,
+        instead: &[Capability::CAP_SYS_ADMIN],
     },
     Need {
         capability: Capability::CAP_PERFMON,
         purpose: "to attach them and to let them read the kernel's thread structures",
         loss: None,
-        in_sys_admin: true,
+        instead: &[Capability::CAP_SYS_ADMIN],
     },
     Need {
         capability: Capability::CAP_SYS_PTRACE,
@@ -34,31 +34,34 @@ pub const NEEDS: &[Need] = &[
             "for other users' processes `exe` is empty, stacks, holders and spawn sites are unknown, and waits with a \
              timeout of a day or more are missed",
         ),
-        in_sys_admin: false,
+        instead: &[],
     },
     Need {
         capability: Capability::CAP_CHECKPOINT_RESTORE,
         purpose: "to open the files that a program has mapped (/proc/PID/map_files)",
         loss: Some("functions have no names: no block sites, no entries, and no spawn probes"),
-        in_sys_admin: true,
+        instead: &[Capability::CAP_SYS_ADMIN],
     },
     Need {
         capability: Capability::CAP_DAC_READ_SEARCH,
-        purpose: "to read tracefs and /proc as another user than root",
-        loss: Some("the futex probes are not attached unless tracefs is readable"),
-        in_sys_admin: false,
+        purpose: "to open other users' /proc/PID/mem and map_files, and tracefs where we are not root",
+        loss: Some(
+            "for other users' processes stacks, holders and spawn sites are unknown, and waits with a timeout of a day \
+             or more are missed; the futex probes are not attached unless tracefs is readable",
+        ),
+        instead: &[Capability::CAP_DAC_OVERRIDE],
     },
     Need {
         capability: Capability::CAP_SYSLOG,
         purpose: "to see the kernel's symbol addresses (kptr_restrict)",
         loss: Some("waits that went on after a stop are not told apart from timed ones"),
-        in_sys_admin: false,
+        instead: &[],
     },
 ];
 
 impl Need {
     pub fn is_met(&self) -> bool {
-        has(self.capability) || self.in_sys_admin && has(Capability::CAP_SYS_ADMIN)
+        has(self.capability) || self.instead.iter().any(|instead| has(*instead))
     }
 }
 
@@ -66,13 +69,23 @@ fn has(capability: Capability) -> bool {
     caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
 }
 
+/// Says what is lost for want of a capability.
+///
 /// # Errors
-/// When a capability is missing without which nothing can be observed.
+/// When one is missing without which nothing can be observed.
 pub fn check() -> Result<(), Failure> {
-    let missing: Vec<&Need> = NEEDS
+    let (lossy, missing): (Vec<&Need>, Vec<&Need>) = NEEDS
         .iter()
-        .filter(|need| need.loss.is_none() && !need.is_met())
-        .collect();
+        .filter(|need| !need.is_met())
+        .partition(|need| need.loss.is_some());
+    for need in lossy {
+        tracing::warn!(
+            "{} is missing; it is needed {}. Without it: {}",
+            need.capability,
+            need.purpose,
+            need.loss.unwrap_or_default()
+        );
+    }
     if missing.is_empty() {
         return Ok(());
     }

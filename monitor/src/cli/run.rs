@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
+use sd_notify::NotifyState;
 use tokio::{
     net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
@@ -67,6 +68,7 @@ impl RunCommand {
             println!("The configuration is fine.");
             return Ok(ExitCode::SUCCESS);
         }
+        check_watchdog(config.interval)?;
         permissions::check()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -158,11 +160,13 @@ async fn serve(
         servers.spawn(http::serve(socket, latest.clone(), settings, stopped_serving()));
     }
     servers.spawn(http::serve(listener, latest, settings, stopped_serving()));
+    tell_systemd(NotifyState::Ready);
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         failure = failure => Err(failure.unwrap_or_else(|_| anyhow!("the sweeping thread has ended unexpectedly"))),
     };
+    tell_systemd(NotifyState::Stopping);
     drop(stop_sweeping);
     drop(stop_serving);
     let _ = tokio::time::timeout(GRACE, servers.join_all()).await;
@@ -170,6 +174,26 @@ async fn serve(
         .join()
         .map_err(|_| anyhow!("the sweeping thread panicked"))?;
     ended
+}
+
+/// Does nothing when systemd has not started us (`Type=notify`).
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!("systemd cannot be told how we are: {error}");
+    }
+}
+
+/// The watchdog hears of each sweep: it must have the patience for some.
+fn check_watchdog(interval: Duration) -> Result<(), Failure> {
+    match sd_notify::watchdog_enabled() {
+        Some(patience) if patience < interval * STALE_INTERVALS => Err(Failure::Usage(format!(
+            "systemd's watchdog waits {} only: set WatchdogSec= of the unit to {STALE_INTERVALS} times the interval ({}) \
+             or more",
+            humantime::format_duration(patience),
+            humantime::format_duration(interval),
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn cannot_keep(path: &Path, error: &std::io::Error) -> Failure {
@@ -198,6 +222,7 @@ fn sweep(
     while !monitor.wait(interval.mul_f64(0.9 + 0.2 * fastrand::f64()), Some(stop.as_fd()))? {
         let snapshot = monitor.pass().context("a sweep failed")?;
         publish.send_replace(Arc::new(Published::new(snapshot)));
+        tell_systemd(NotifyState::Watchdog);
         if stored.elapsed() >= STORE_EVERY {
             store(&monitor);
             stored = Instant::now();

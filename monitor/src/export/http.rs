@@ -1,21 +1,23 @@
-//! The web server of `run`: renders the last finished pass, and never observes by itself.
+//! The web server of `run`: renders the last finished pass, once, and never observes by itself.
+
+mod connections;
 
 use std::{
     collections::HashSet,
-    fmt::Debug,
     fs, io,
     net::{IpAddr, SocketAddr},
     os::unix::fs::FileTypeExt as _,
     path::Path,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use axum::{
     Router,
+    body::{Bytes, HttpBody as _},
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
-    middleware::{Next, from_fn_with_state},
+    http::{HeaderMap, Method, StatusCode, header},
+    middleware::{Next, from_fn, from_fn_with_state},
     response::{Html, IntoResponse, Response},
     routing::get,
     serve::Listener,
@@ -37,6 +39,19 @@ use crate::model::Snapshot;
 pub struct Published {
     snapshot: Snapshot,
     at: Instant,
+    metrics: Rendered,
+    names: Views,
+    stacks: Views,
+}
+
+/// Made when it is first asked for, and shared by all who ask: a crowd costs no more than one.
+type Rendered = OnceLock<Result<Bytes, String>>;
+
+/// What differs by what may be shown.
+#[derive(Default)]
+struct Views {
+    page: Rendered,
+    json: Rendered,
 }
 
 impl Published {
@@ -45,8 +60,38 @@ impl Published {
         Self {
             snapshot,
             at: Instant::now(),
+            metrics: Rendered::new(),
+            names: Views::default(),
+            stacks: Views::default(),
         }
     }
+
+    fn metrics(&self) -> Result<Bytes, String> {
+        self.metrics
+            .get_or_init(|| text(prometheus::render_with_self(&self.snapshot)))
+            .clone()
+    }
+
+    fn page(&self, detail: Detail) -> Result<Bytes, String> {
+        let page = || Ok(html::render(&self.snapshot, detail).into());
+        self.views(detail).page.get_or_init(page).clone()
+    }
+
+    fn json(&self, detail: Detail) -> Result<Bytes, String> {
+        let json = || text(json::render(&self.snapshot, detail));
+        self.views(detail).json.get_or_init(json).clone()
+    }
+
+    fn views(&self, detail: Detail) -> &Views {
+        match detail {
+            Detail::Names => &self.names,
+            Detail::Stacks => &self.stacks,
+        }
+    }
+}
+
+fn text<E: ToString>(rendered: Result<String, E>) -> Result<Bytes, String> {
+    rendered.map(Bytes::from).map_err(|error| error.to_string())
 }
 
 /// The last finished pass.
@@ -117,26 +162,18 @@ pub fn bind_socket(path: &Path) -> io::Result<UnixListener> {
     bound.map_err(told)
 }
 
-/// Serves until `stop` resolves.
-///
-/// # Errors
-/// When the listener breaks.
-pub async fn serve<L>(
+/// Serves until `stop` resolves and every connection has ended.
+pub async fn serve<L: Listener>(
     listener: L,
     latest: Latest,
     settings: Settings,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()>
-where
-    L: Listener<Addr: Debug>,
-{
+    stop: impl Future<Output = ()>,
+) {
     let shared = Shared {
         latest,
         settings: Arc::new(settings),
     };
-    axum::serve(listener, router(shared))
-        .with_graceful_shutdown(stop)
-        .await
+    connections::serve(listener, router(shared), stop).await;
 }
 
 fn router(shared: Shared) -> Router {
@@ -152,13 +189,21 @@ fn router(shared: Shared) -> Router {
         .route("/readyz", get(ready))
         .route("/api/v1/snapshot", get(snapshot))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found: see / for what there is\n") })
+        .layer(from_fn(check_request))
         .layer(from_fn_with_state(shared.clone(), check_host))
         .with_state(shared)
 }
 
 async fn page(State(shared): State<Shared>) -> Response {
-    let page = html::render(&shared.latest().snapshot, shared.settings.detail);
-    ([(header::CONTENT_SECURITY_POLICY, html::POLICY)], Html(page)).into_response()
+    let page = shared.latest().page(shared.settings.detail).map(Html);
+    ([(header::CONTENT_SECURITY_POLICY, html::POLICY)], or_500(page)).into_response()
+}
+
+fn or_500(rendered: Result<impl IntoResponse, String>) -> Response {
+    match rendered {
+        Ok(rendered) => rendered.into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
 }
 
 fn fixed(kind: &'static str, text: &'static str) -> Response {
@@ -166,10 +211,8 @@ fn fixed(kind: &'static str, text: &'static str) -> Response {
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
-    match prometheus::render_with_self(&shared.latest().snapshot) {
-        Ok(text) => ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
+    let metrics = shared.latest().metrics();
+    or_500(metrics.map(|text| ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text)))
 }
 
 async fn ready(State(shared): State<Shared>) -> (StatusCode, String) {
@@ -185,10 +228,22 @@ async fn ready(State(shared): State<Shared>) -> (StatusCode, String) {
 }
 
 async fn snapshot(State(shared): State<Shared>) -> Response {
-    match json::render(&shared.latest().snapshot, shared.settings.detail) {
-        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    let json = shared.latest().json(shared.settings.detail);
+    or_500(json.map(|text| ([(header::CONTENT_TYPE, "application/json")], text)))
+}
+
+/// Who asks for less than everything must not take everything for it.
+async fn check_request(request: Request, next: Next) -> Response {
+    if request.uri().query().is_some_and(|query| !query.is_empty()) {
+        let help = "there are no parameters: ask without `?`\n";
+        return (StatusCode::BAD_REQUEST, help).into_response();
     }
+    // Of another method the router says that it is not allowed.
+    if matches!(*request.method(), Method::GET | Method::HEAD) && !request.body().is_end_stream() {
+        let help = "a request has no body here\n";
+        return (StatusCode::PAYLOAD_TOO_LARGE, help).into_response();
+    }
+    next.run(request).await
 }
 
 /// Against DNS rebinding: a page that lets its own name point to us sends that name in `Host`. An address
@@ -220,6 +275,25 @@ fn is_known_host(headers: &HeaderMap, allowed: &HashSet<String>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Health;
+
+    #[test]
+    fn who_asks_second_gets_what_was_made_for_the_first() {
+        let published = Published::new(Snapshot {
+            taken_at: std::time::UNIX_EPOCH,
+            observed: Duration::ZERO,
+            processes: Vec::new(),
+            health: Health::default(),
+        });
+        let place = |rendered: Result<Bytes, String>| rendered.unwrap().as_ptr();
+        assert_eq!(place(published.metrics()), place(published.metrics()));
+        for render in [Published::json, Published::page] {
+            let of = |detail| place(render(&published, detail));
+            assert_eq!(of(Detail::Names), of(Detail::Names));
+            assert_eq!(of(Detail::Stacks), of(Detail::Stacks));
+            assert_ne!(of(Detail::Names), of(Detail::Stacks));
+        }
+    }
 
     #[test]
     fn only_addresses_localhost_and_allowed_names_pass() {

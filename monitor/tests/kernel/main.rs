@@ -18,6 +18,7 @@ mod life;
 mod many;
 mod monitoring;
 mod namespaces;
+mod requests;
 mod selection;
 mod signals;
 mod sites;

@@ -6,6 +6,7 @@ use serde_json::Value;
 use testbed::{Program, Target};
 
 use crate::{
+    dashboard,
     rules::dashboards,
     servers::{Folder, Server, Taskleak, find, missing, taskleak, until},
 };
@@ -104,8 +105,13 @@ fn a_leak_fires_at_alertmanager_and_pools_beside_it_do_not() {
     let Some(healthy) = start(Program::CBlockers, &["mutex=20", "read=5"]) else {
         return;
     };
+    // One that cannot be judged.
+    let Some(stopped) = start(Program::CBlockers, &["mutex=1"]) else {
+        return;
+    };
+    stopped.signal(libc::SIGSTOP).unwrap();
     let folder = Folder::new("end-to-end");
-    let pids = format!("{},{}", demo.pid(), healthy.pid());
+    let pids = format!("{},{},{}", demo.pid(), healthy.pid(), stopped.pid());
     let monitor = Taskleak::run(&[["--pid", &pids].as_slice(), &QUICK].concat());
     let alertmanager = alertmanager(&folder);
     let prometheus = prometheus(&folder, &monitor.address, &alertmanager.address);
@@ -183,6 +189,7 @@ fn a_leak_fires_at_alertmanager_and_pools_beside_it_do_not() {
         || format!("{:#?}", prometheus.query("site:taskleak_replicas_growing:count")),
     );
 
+    dashboard::has_data(&prometheus, &monitor.address);
     judges_the_same(&prometheus);
 }
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fs};
 use taskleak::export::metrics::METRICS;
 
 use crate::{
+    dashboard,
     promql::{Used, used},
     rules::{self, Rule},
     servers::taskleak,
@@ -12,6 +13,8 @@ use crate::{
 
 /// Prometheus puts these on every series.
 const OF_THE_SCRAPE: [&str; 2] = ["job", "instance"];
+/// What the crate `prometheus` tells of every process that uses it.
+const OF_THE_MONITORS_PROCESS: [&str; 2] = ["process_cpu_seconds_total", "process_resident_memory_bytes"];
 /// Labels of `by (…)` in the recording rules.
 const OF_SITES: [&str; 6] = ["workload", "exe", "kind", "reason", "block_site", "entry"];
 const SEVERITIES: [&str; 3] = ["info", "warning", "critical"];
@@ -25,7 +28,7 @@ fn complaints(expression: &str, recorded: &BTreeSet<String>) -> Vec<String> {
             metric.all_labels()
         } else if recorded.contains(&name) {
             OF_SITES.to_vec()
-        } else if name == "up" {
+        } else if name == "up" || OF_THE_MONITORS_PROCESS.contains(&name.as_str()) {
             Vec::new()
         } else {
             complaints.push(format!("there is no metric {name}"));
@@ -105,6 +108,17 @@ fn every_metric_and_label_of_the_rules_exists() {
                 assert!(found.is_empty(), "{query}: {found:?}");
             }
         }
+    }
+}
+
+#[test]
+fn every_metric_and_label_of_the_dashboard_exists() {
+    let recorded = recorded();
+    let expressions = dashboard::expressions();
+    assert!(expressions.len() > 20, "{}", expressions.len());
+    for expression in expressions {
+        let found = complaints(&expression, &recorded);
+        assert!(found.is_empty(), "{expression}: {found:?}");
     }
 }
 

@@ -132,19 +132,20 @@ impl Server {
 
     /// A JSON document.
     pub fn get(&self, path: &str) -> Value {
+        self.get_with(path, &[])
+    }
+
+    pub fn get_with(&self, path: &str, parameters: &[(&str, &str)]) -> Value {
         let mut answer = ureq::get(self.url(path))
+            .query_pairs(parameters.iter().copied())
             .call()
-            .unwrap_or_else(|error| panic!("{path}: {error}. {}", self.log()));
+            .unwrap_or_else(|error| panic!("{path} {parameters:?}: {error}. {}", self.log()));
         serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap()
     }
 
     /// What Prometheus answers to an instant query: label sets and values.
     pub fn query(&self, query: &str) -> Vec<(Value, f64)> {
-        let mut answer = ureq::get(self.url("/api/v1/query"))
-            .query("query", query)
-            .call()
-            .unwrap_or_else(|error| panic!("{query}: {error}"));
-        let answer: Value = serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
+        let answer = self.get_with("/api/v1/query", &[("query", query)]);
         let results = answer["data"]["result"].as_array().unwrap().iter();
         results
             .map(|result| {

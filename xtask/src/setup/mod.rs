@@ -11,6 +11,7 @@ mod linker;
 mod testing;
 mod toolchain;
 mod tracefs;
+mod validator;
 
 use anyhow::Result;
 

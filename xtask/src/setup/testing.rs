@@ -1,17 +1,18 @@
-//! What the tests need beside what taskleak needs: compilers and runtimes for their programs, Prometheus and Alertmanager.
+//! What the tests need beside what taskleak needs: compilers and runtimes for their programs, Prometheus and Alertmanager,
+//! a browser, and what looks at the files in deploy/.
 
 use std::{iter, path::PathBuf};
 
 use anyhow::Result;
 
-use super::{Outcome, debian, did};
+use super::{Outcome, debian, did, validator};
 use crate::workspace::{self, find_in_path};
 
 /// Packages that do the same, of which one is enough; the first that is offered is installed.
 type Alternatives = &'static [&'static str];
 
 const COMPILER: [Alternatives; 2] = [&["gcc"], &["libc6-dev"]];
-const PACKAGES: [Alternatives; 10] = [
+const PACKAGES: [Alternatives; 16] = [
     &["gcc"],
     &["g++"],
     &["gcc-multilib"],
@@ -25,8 +26,16 @@ const PACKAGES: [Alternatives; 10] = [
         "openjdk-25-jdk-headless",
     ],
     &["python3"],
+    &["python3-venv"],
     &["util-linux"],
     &["procps"],
+    // What holds the unit to its promises.
+    &["systemd"],
+    &["strace"],
+    // The page as people see it, and the image.
+    &["chromium"],
+    &["chromium-driver"],
+    &["buildah"],
 ];
 
 /// A package of programs that need nothing but a libc. Unpacked for this workspace alone: installed, it would bring a
@@ -58,6 +67,7 @@ pub fn ensure() -> Result<Vec<Outcome>> {
     let packages = packages(&PACKAGES)?;
     Ok(iter::once(packages)
         .chain(UNPACKED.iter().map(unpacked))
+        .chain(iter::once_with(validator::ensure))
         .collect())
 }
 
