@@ -18,17 +18,20 @@ pub enum Counter {
     WaitsRemoved = 6,
     ProcessesAdded = 7,
     ProcessesRemoved = 8,
+    /// `GO_SITES` was full: goroutines of further places are missing from their totals.
+    GoSitesFull = 9,
 }
 
 impl Counter {
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 10;
 
     /// The counters of what was lost, each with its label in `taskleak_lost_events_total`.
-    pub const LOST: [(Self, &'static str); 5] = [
+    pub const LOST: [(Self, &'static str); 6] = [
         (Self::WaitsFull, "futex_waits_full"),
         (Self::ProcessesFull, "processes_full"),
         (Self::EventsFull, "process_events_full"),
         (Self::RecordLost, "sweep_record_lost"),
         (Self::SpawnsFull, "spawn_events_full"),
+        (Self::GoSitesFull, "goroutine_sites_full"),
     ];
 }

@@ -5,6 +5,7 @@
 #![no_std]
 
 mod counter;
+mod go;
 mod offsets;
 mod process;
 mod spawn;
@@ -12,6 +13,7 @@ mod task;
 mod wait;
 
 pub use counter::Counter;
+pub use go::{GoCount, GoProcess, GoSite, MAX_GO_PROCESSES};
 pub use offsets::TaskOffsets;
 pub use process::{ExecEvent, Filter, ProcessEntry, selected};
 pub use spawn::{ExitEvent, SPAWN_STACK, SpawnCall, SpawnEvent, spawn_kind};
@@ -33,6 +35,10 @@ pub mod names {
     pub const EVENTS: &str = "EVENTS";
     /// Ring buffer of [`crate::SpawnEvent`] and [`crate::ExitEvent`].
     pub const SPAWNS: &str = "SPAWNS";
+    /// Array: number of a process → [`crate::GoProcess`].
+    pub const GO_PROCESSES: &str = "GO_PROCESSES";
+    /// Hash: [`crate::GoSite`] → [`crate::GoCount`].
+    pub const GO_SITES: &str = "GO_SITES";
     /// Read-only global: 1 when births and deaths of threads are to be told.
     pub const SPAWN_PROBES: &str = "SPAWN_PROBES";
     /// Read-only global: [`crate::TaskOffsets`].
@@ -59,6 +65,9 @@ mod pod {
         crate::ProcessEntry,
         crate::FutexWait,
         crate::TaskRecord,
-        crate::ExecEvent
+        crate::ExecEvent,
+        crate::GoProcess,
+        crate::GoSite,
+        crate::GoCount
     );
 }

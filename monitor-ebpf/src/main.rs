@@ -5,6 +5,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod futex;
+mod go;
 mod life;
 mod maps;
 mod spawn;

@@ -6,9 +6,12 @@ use aya_ebpf::{
     Global,
     bindings::BPF_NOEXIST,
     macros::map,
-    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use monitor_common::{Counter, Filter, FutexWait, ProcessEntry, SpawnCall, TaskRecord, selected};
+use monitor_common::{
+    Counter, Filter, FutexWait, GoCount, GoProcess, GoSite, MAX_GO_PROCESSES, ProcessEntry, SpawnCall,
+    TaskRecord, selected,
+};
 
 /// `-EEXIST`.
 const EEXIST: i32 = -17;
@@ -39,6 +42,15 @@ pub static SPAWNS: RingBuf = RingBuf::with_byte_size(1024 * 1024, 0);
 /// leaves its entry behind until the same thread calls again, or others push it out.
 #[map]
 pub static SPAWNING: LruHashMap<u32, SpawnCall> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Processes whose goroutines are counted. User space fills in what is to be known of one before its probes run.
+#[map]
+pub static GO_PROCESSES: Array<GoProcess> = Array::with_max_entries(MAX_GO_PROCESSES, 0);
+
+/// A program has some dozens of `go` statements, a large one some hundreds. User space removes those of processes that
+/// are gone.
+#[map]
+pub static GO_SITES: HashMap<GoSite, GoCount> = HashMap::with_max_entries(16_384, 0);
 
 #[unsafe(no_mangle)]
 pub static SPAWN_PROBES: Global<u32> = Global::new(0);

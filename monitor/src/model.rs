@@ -91,8 +91,8 @@ impl WaitClass {
 #[derive(Clone)]
 pub enum Reason {
     Static(&'static str),
-    /// Read from a target.
-    Shared(Arc<str>),
+    /// Read from a target. A thin pointer, so that all of it is two words: there may be a million.
+    Shared(Arc<String>),
 }
 
 impl Deref for Reason {
@@ -219,7 +219,7 @@ pub struct Task {
     /// Where it was made, when that was seen or can be read of it.
     pub spawn_site: Option<Arc<Site>>,
     /// Who holds what it waits for, who holds what that one waits for, and so on, as far as it is known.
-    pub waits_for: Box<[u64]>,
+    pub waits_for: Option<Arc<Vec<u64>>>,
 }
 
 /// The stack of a task, and what it says of it.
@@ -500,15 +500,16 @@ pub struct ProcessReport {
     /// Cycles of tasks, each of which holds what the one before it waits for.
     pub deadlocks: Vec<Vec<u64>>,
     pub futex_waits: Option<u64>,
-    /// `None` without spawn probes.
-    pub spawns: Option<SpawnReport>,
+    /// One of each kind of task that is watched being made; none without spawn probes.
+    pub spawns: Vec<SpawnReport>,
     /// `go1.27.3`, of a process that runs Go.
     pub go_version: Option<String>,
 }
 
-/// What the spawn probes say of a process.
+/// What the spawn probes say of a process's tasks of one kind.
 #[derive(Clone, Debug)]
 pub struct SpawnReport {
+    pub kind: Kind,
     /// Whether births are being seen now.
     pub active: bool,
     pub totals: Vec<SpawnTotals>,

@@ -302,5 +302,18 @@ fn probes() -> Vec<Check> {
             "",
         ),
     });
+    checks.push(match probes.load_go() {
+        Ok(()) => Check::ok(
+            "probes of goroutines",
+            "loaded; attached to each watched process that runs Go",
+        ),
+        Err(cause) => Check::bad(
+            Status::Degraded,
+            "probes of goroutines",
+            format!("not loaded: {cause}"),
+            "taskleak_tasks_spawned_total and _exited_total have no goroutines",
+            "",
+        ),
+    });
     checks
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Settings,
-    groups::{Entry, Grouping, empty_group, no_live_tasks, site},
+    groups::{Entry, Grouping, empty_group, keep_first, no_live_tasks, site},
     judge::{Book, Judge, Judgement, Lost, Of, Seen, Subject},
     kept::Kept,
     names::Names,
@@ -125,7 +125,8 @@ impl Detector {
         let deadlocked: HashSet<u64> = deadlocks.iter().flatten().copied().collect();
         let tasks = || observations.iter().flat_map(|observation| &observation.tasks);
         let mut kinds = BTreeMap::new();
-        let mut grouping = Grouping::default();
+        let count = observations.iter().map(|observation| observation.tasks.len());
+        let mut grouping = Grouping::new(count.sum(), self.limits.max_ids);
         for task in tasks() {
             *kinds.entry(task.kind).or_insert(0) += 1;
             grouping.take(task, self.limits.threshold, &deadlocked);
@@ -139,9 +140,8 @@ impl Detector {
             group
                 .spawn_sites
                 .sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-            group.ids.sort_unstable();
-            group.ids_truncated = group.ids.len() > self.limits.max_ids;
-            group.ids.truncate(self.limits.max_ids);
+            keep_first(&mut group.ids, self.limits.max_ids);
+            group.ids_truncated = group.count > self.limits.max_ids;
             group.waits_for.sort_unstable();
             group.waits_for.truncate(self.limits.max_ids);
         }
@@ -156,7 +156,7 @@ impl Detector {
                 .iter()
                 .find_map(|observation| observation.futex_waits),
             deadlocks,
-            spawns: None,
+            spawns: Vec::new(),
             go_version: None,
         };
         self.kept.fill(&mut report);
@@ -223,8 +223,8 @@ impl Detector {
                 .filter(|(task, _)| task.kind == *kind)
                 .map(|(task, (group, entry))| Seen {
                     id: (task.id, task.start),
-                    group: group.and_then(|index| of_groups[index]),
-                    entry: of_live[*entry],
+                    group: of_groups.get(*group as usize).copied().flatten(),
+                    entry: of_live[*entry as usize],
                     age: task.wait.as_ref().map_or(0.0, |wait| wait.age.as_secs_f64()),
                 });
             let is_whole = !incomplete.iter().any(|cause| cause.hides(*kind));

@@ -18,11 +18,25 @@ pub struct Grouping {
     pub index: HashMap<GroupKey, usize>,
     pub live: Vec<LiveTasks>,
     live_index: HashMap<Entry, usize>,
-    /// Of each task: its group while it is blocked, and what it runs.
-    pub placed: Vec<(Option<usize>, usize)>,
+    /// Of each task: its group while it is blocked (else [`NO_GROUP`]), and what it runs. There may be millions.
+    pub placed: Vec<(u32, u32)>,
+    max_ids: usize,
 }
 
+const NO_GROUP: u32 = u32::MAX;
+/// Ids of a group that are gathered before all but the first ones are dropped.
+const GATHERED_IDS: usize = 1_024;
+
 impl Grouping {
+    /// For so many tasks.
+    pub fn new(tasks: usize, max_ids: usize) -> Self {
+        Self {
+            placed: Vec::with_capacity(tasks),
+            max_ids,
+            ..Self::default()
+        }
+    }
+
     pub fn take(&mut self, task: &Task, threshold: Duration, deadlocked: &HashSet<u64>) {
         let entry = entry_of(task);
         let wait = task.wait.as_ref().filter(|wait| wait.age >= threshold);
@@ -35,6 +49,9 @@ impl Grouping {
             });
             let group = &mut self.groups[index];
             add(group, task, wait.age);
+            if group.ids.len() >= GATHERED_IDS.max(2 * self.max_ids) {
+                keep_first(&mut group.ids, self.max_ids);
+            }
             if deadlocked.contains(&task.id) {
                 group.verdict = Verdict::Proven;
             }
@@ -49,8 +66,15 @@ impl Grouping {
                 live.len() - 1
             });
         self.live[index].count += 1;
-        self.placed.push((group, index));
+        let group = group.map_or(NO_GROUP, |index| index as u32);
+        self.placed.push((group, index as u32));
     }
+}
+
+/// The lowest ids, in their order.
+pub fn keep_first(ids: &mut Vec<u64>, count: usize) {
+    ids.sort_unstable();
+    ids.truncate(count);
 }
 
 pub fn no_live_tasks(kind: Kind, entry: Option<Arc<Site>>) -> LiveTasks {
@@ -148,7 +172,8 @@ fn add(group: &mut Group, task: &Task, age: Duration) {
     }
     if let Some(holder) = task
         .waits_for
-        .first()
+        .as_ref()
+        .and_then(|chain| chain.first())
         .filter(|holder| !group.waits_for.contains(holder))
     {
         group.waits_for.push(*holder);

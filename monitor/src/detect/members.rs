@@ -140,6 +140,10 @@ impl Members {
         let settling = |place: Place| settling.get(&place).copied().unwrap_or(f64::INFINITY);
         let most = self.members.len() + room;
         let mut refused = 0;
+        let sights = sights.into_iter();
+        // A table that doubles is there twice for a moment: of a million that is the most of all that we have.
+        let expected = sights.size_hint().1.unwrap_or(0).min(most);
+        self.members.reserve(expected.saturating_sub(self.members.len()));
         for sight in sights {
             if self.members.len() >= most && !self.members.contains_key(&sight.id) {
                 refused += 1;

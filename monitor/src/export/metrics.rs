@@ -95,9 +95,9 @@ metrics! {
     VERDICT: Gauge Group "taskleak_verdict" ["basis", "verdict"]
         "1 for the verdict that holds: unknown, stable, growing, leaking or proven.";
     SPAWNED: Counter Process "taskleak_tasks_spawned_total" ["kind", "entry", "spawn_site"]
-        "Tasks that the process has made since the spawn probe was attached.";
+        "Tasks that the process has made since the spawn probes were attached.";
     EXITED: Counter Process "taskleak_tasks_exited_total" ["kind", "entry", "spawn_site"]
-        "Of the tasks in taskleak_tasks_spawned_total, those that have ended.";
+        "Tasks that have ended since; of threads only those in taskleak_tasks_spawned_total.";
     SPAWN_PROBES: Gauge Process "taskleak_spawn_probes_active" ["kind"]
         "1 while new tasks are being seen; while 0 the two totals stand still.";
     FUTEX_WAITS: Counter Process "taskleak_futex_waits_total" []

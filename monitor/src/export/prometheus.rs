@@ -103,12 +103,12 @@ fn processes(sheet: &Sheet<'_>, reports: &[ProcessReport]) -> prometheus::Result
                 oldest.set(&labels, longest.as_secs_f64());
             }
         }
-        if let Some(spawns) = &report.spawns {
-            let thread = Kind::Thread.label();
-            spawn_probes.set(&with(&[thread]), f64::from(u8::from(spawns.active)));
+        for spawns in &report.spawns {
+            let kind = spawns.kind.label();
+            spawn_probes.set(&with(&[kind]), f64::from(u8::from(spawns.active)));
             for totals in &spawns.totals {
                 let labels = with(&[
-                    thread,
+                    kind,
                     name(totals.entry.as_deref()),
                     name(totals.spawn_site.as_deref()),
                 ]);

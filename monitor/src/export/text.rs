@@ -92,14 +92,14 @@ fn process(text: &mut String, report: &ProcessReport, style: Style) {
     if shown(report, style).next().is_some() {
         let _ = writeln!(
             text,
-            "  {:>6}  {:<8}{:<18}{:<10}{:>9}{:>10}  at",
+            "  {:>6}  {:<10} {:<23} {:<10}{:>9}{:>10}  at",
             "COUNT", "KIND", "WAITS IN", "CLASS", "OLDEST", "YOUNGEST"
         );
     }
     for group in shown(report, style) {
         let _ = writeln!(
             text,
-            "  {:>6}  {:<8}{:<18}{:<10}{:>9}{:>10}  {}",
+            "  {:>6}  {:<10} {:<23} {:<10}{:>9}{:>10}  {}",
             group.count,
             group.key.kind.label(),
             plain(&group.key.reason),
@@ -132,7 +132,7 @@ fn process(text: &mut String, report: &ProcessReport, style: Style) {
         let entry = tasks.entry.as_ref().map_or("?", |site| &site.function);
         let _ = writeln!(
             text,
-            "  {:>6}  {:<8}that run {}, never long in one wait: {}, {}",
+            "  {:>6}  {:<10} that run {}, never long in one wait: {}, {}",
             tasks.count,
             tasks.kind.label(),
             plain(entry),

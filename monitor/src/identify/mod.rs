@@ -31,9 +31,10 @@ use std::{io, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use demangle::MAX_NAME;
-pub(crate) use file::open_regular;
+pub(crate) use file::{is_served, open_mapped, open_regular};
 pub use inspector::{Identity, Inspector};
 pub(crate) use lru::Lru;
+pub(crate) use maps::Maps;
 pub use maps::MapsError;
 pub use stacks::{Identifier, New};
 pub(crate) use text::clean;

@@ -10,9 +10,13 @@ use std::{
 
 use crate::model::ProcessId;
 
-/// What one run of a probe takes from its target: the trap, the program, and copying the creator's stack.
-/// `cargo xtask bench` measures it.
-const COST: Duration = Duration::from_micros(8);
+/// What one run of the threads' probe takes from its target: the trap, the program, and copying the creator's stack.
+/// `cargo xtask bench` measures these.
+pub const THREAD_COST: Duration = Duration::from_micros(8);
+/// Of the goroutines' probes, each of which counts and no more.
+pub const GOROUTINE_COST: Duration = Duration::from_micros(1);
+/// A short burst is not held against a process: what it takes is taken as if it had lasted that long at least.
+const BURST: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
@@ -37,26 +41,42 @@ struct Record {
 pub struct Governor {
     /// Share of a core.
     budget: f64,
+    /// Of one run.
+    cost: Duration,
     processes: HashMap<ProcessId, Record>,
 }
 
 impl Governor {
-    /// `budget`: share of one core that the probes may take from a process.
-    pub fn new(budget: f64) -> Self {
+    /// `budget`: share of one core that the probes may take from a process; `cost`: what one run of them takes.
+    pub fn new(budget: f64, cost: Duration) -> Self {
         Self {
             budget,
+            cost,
             processes: HashMap::new(),
         }
     }
 
-    /// The probe ran once more.
-    pub fn ran(&mut self, process: ProcessId, now: Instant) {
-        self.record(process, now).runs += 1;
+    /// The probe ran so many times more.
+    pub fn ran(&mut self, process: ProcessId, runs: u64, now: Instant) {
+        self.record(process, now).runs += runs;
+    }
+
+    /// Whether the process's probes have run so often since the last [`Self::order`] that it is not to be waited for the
+    /// next one.
+    pub fn is_urgent(&self, process: ProcessId, now: Instant) -> bool {
+        self.processes.get(&process).is_some_and(|record| {
+            let elapsed = now.saturating_duration_since(record.since).max(BURST);
+            record.paused_until.is_none() && self.taken(record.runs) > self.budget * elapsed.as_secs_f64()
+        })
+    }
+
+    fn taken(&self, runs: u64) -> f64 {
+        self.cost.as_secs_f64() * runs as f64
     }
 
     /// What is to be done with the process's probes, by what they did since the last call for it.
     pub fn order(&mut self, process: ProcessId, now: Instant) -> Order {
-        let budget = self.budget;
+        let (budget, cost) = (self.budget, self.cost);
         let record = self.record(process, now);
         let (runs, elapsed) = (record.runs, now.saturating_duration_since(record.since));
         (record.runs, record.since) = (0, now);
@@ -68,7 +88,7 @@ impl Governor {
             }
             None => {}
         }
-        let taken = COST.as_secs_f64() * runs as f64;
+        let taken = cost.as_secs_f64() * runs as f64;
         if taken <= budget * elapsed.as_secs_f64() {
             // A quiet time makes the next pause a short one again.
             if runs == 0 {
@@ -113,9 +133,7 @@ mod tests {
         let mut orders = Vec::new();
         governor.order(ID, now);
         for runs in runs {
-            for _ in 0..*runs {
-                governor.ran(ID, now);
-            }
+            governor.ran(ID, *runs, now);
             now += SECOND;
             orders.push(governor.order(ID, now));
         }
@@ -125,7 +143,7 @@ mod tests {
     #[test]
     fn probes_stay_on_within_the_budget() {
         // 1 % of a core is 10 ms a second: 1,250 runs of 8 µs.
-        let mut governor = Governor::new(0.01);
+        let mut governor = Governor::new(0.01, THREAD_COST);
         assert_eq!(
             orders(&mut governor, Instant::now(), &[0, 100, 1_200]),
             [Order::On; 3]
@@ -134,7 +152,7 @@ mod tests {
 
     #[test]
     fn over_the_budget_they_go_off_and_are_tried_again() {
-        let mut governor = Governor::new(0.01);
+        let mut governor = Governor::new(0.01, THREAD_COST);
         let start = Instant::now();
         assert_eq!(orders(&mut governor, start, &[1_300]), [Order::Off]);
         assert_eq!(governor.order(ID, start + 60 * SECOND), Order::Off);
@@ -143,11 +161,11 @@ mod tests {
 
     #[test]
     fn each_pause_is_twice_as_long_until_it_was_quiet() {
-        let mut governor = Governor::new(0.01);
+        let mut governor = Governor::new(0.01, THREAD_COST);
         let mut now = Instant::now();
         governor.order(ID, now);
         let burst = |governor: &mut Governor, now: &mut Instant| {
-            (0..2_000).for_each(|_| governor.ran(ID, *now));
+            governor.ran(ID, 2_000, *now);
             *now += SECOND;
             assert_eq!(governor.order(ID, *now), Order::Off);
             let mut pause = Duration::ZERO;
@@ -162,5 +180,23 @@ mod tests {
         now += SECOND;
         assert_eq!(governor.order(ID, now), Order::On);
         assert_eq!(burst(&mut governor, &mut now), 60 * SECOND);
+    }
+
+    #[test]
+    fn a_storm_does_not_wait_for_the_next_order_and_a_burst_is_borne() {
+        let mut governor = Governor::new(0.01, GOROUTINE_COST);
+        let start = Instant::now();
+        assert!(!governor.is_urgent(ID, start));
+        governor.order(ID, start);
+        // 1 % of a second is 10 ms: 10,000 runs of 1 µs, however fast they come.
+        governor.ran(ID, 10_000, start);
+        assert!(!governor.is_urgent(ID, start + SECOND / 10));
+        governor.ran(ID, 1, start);
+        assert!(governor.is_urgent(ID, start + SECOND / 10));
+        assert!(!governor.is_urgent(ID, start + 2 * SECOND));
+        assert_eq!(governor.order(ID, start + SECOND / 10), Order::Off);
+        // Off already: nothing more is urgent.
+        governor.ran(ID, 1_000_000, start + SECOND);
+        assert!(!governor.is_urgent(ID, start + SECOND));
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -97,7 +98,8 @@ impl Holding {
             let holders = Holders::new(pairs);
             observation.deadlocks = holders.cycles();
             for task in observation.tasks.iter_mut().filter(|task| task.wait.is_some()) {
-                task.waits_for = holders.chain(task.id, MAX_CHAIN).ids.into();
+                let chain = holders.chain(task.id, MAX_CHAIN).ids;
+                task.waits_for = (!chain.is_empty()).then(|| Arc::new(chain));
             }
         }
     }

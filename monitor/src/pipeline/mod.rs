@@ -18,7 +18,9 @@ use self::{holding::Holding, state_file::Loaded};
 use crate::{
     detect::{Detector, Limits, Settings},
     identify::{Identifier, New},
-    model::{Health, MapHealth, Observation, ProbeHealth, ProcessId, ProgramHealth, Snapshot, SpawnReport},
+    model::{
+        Health, Kind, MapHealth, Observation, ProbeHealth, ProcessId, ProgramHealth, Snapshot, SpawnReport,
+    },
     observe::{
         bpf::{ExecEvents, LoadError, LoadOptions, Probes, TaskRecord, enable_run_stats},
         go::Goroutines,
@@ -118,8 +120,8 @@ impl Monitor {
             Some(helper) => Some(Identifier::start(helper.clone()).map_err(LoadError::Thread)?),
             None => None,
         };
-        let goroutines =
-            Goroutines::start(options.stacks.clone(), options.threshold).map_err(LoadError::Thread)?;
+        let goroutines = Goroutines::start(options.stacks.clone(), options.threshold, options.spawn_budget)
+            .map_err(LoadError::Thread)?;
         let spawning = spawn_budget.and_then(|budget| Some(Spawning::new(probes.spawn_events()?, budget)));
         Ok(Self {
             probes,
@@ -180,6 +182,7 @@ impl Monitor {
         self.tend_spawn_probes(&mut observations);
         self.tell_entries(&mut observations, &records);
         self.goroutines.attach(&mut observations, self.options.patience);
+        self.goroutines.tend_spawn_probes(&mut self.probes);
         self.probes.flush_log();
         let alive: HashSet<ProcessId> = observations.iter().map(|o| o.process.id).collect();
         self.detector.retain(&alive);
@@ -193,10 +196,16 @@ impl Monitor {
             .collect();
         for report in &mut processes {
             report.go_version = self.goroutines.version(report.process.id).map(str::to_owned);
-            report.spawns = self.spawning.as_ref().map(|spawning| SpawnReport {
-                active: spawning.is_active(report.process.id),
-                totals: spawning.totals(report.process.id),
+            let process = report.process.id;
+            let threads = self.spawning.as_ref().map(|spawning| SpawnReport {
+                kind: Kind::Thread,
+                active: spawning.is_active(process),
+                totals: spawning.totals(process),
             });
+            report.spawns = threads
+                .into_iter()
+                .chain(self.goroutines.spawns(process))
+                .collect();
         }
         processes.sort_by_key(|report| report.process.id);
         let taken_at = self.swept_at;

@@ -88,7 +88,7 @@ fn snapshot() -> Snapshot {
         incomplete: incomplete.iter().copied().collect::<BTreeSet<_>>(),
         futex_waits: Some(12_345),
         deadlocks: Vec::new(),
-        spawns: None,
+        spawns: Vec::new(),
         go_version: None,
     };
     let api = vec![
@@ -198,6 +198,25 @@ fn json() {
 #[test]
 fn text_of_what_waits_for_itself() {
     check("snapshot.txt", &text::render(&snapshot(), text::Style::default()));
+}
+
+#[test]
+fn columns_of_the_text_are_apart_whatever_is_in_them() {
+    let mut snapshot = snapshot();
+    let group = &mut snapshot.processes[0].groups[0];
+    group.key.kind = Kind::Goroutine;
+    for reason in [
+        "chan receive (nil chan)",
+        "a reason that nobody has thought of yet",
+    ] {
+        snapshot.processes[0].groups[0].key.reason = reason.into();
+        let text = text::render(&snapshot, text::Style::default());
+        let line = text.lines().find(|line| line.contains("goroutine")).unwrap();
+        assert!(
+            line.contains(&format!("  goroutine  {reason} internal ")),
+            "{line}"
+        );
+    }
 }
 
 #[test]

@@ -7,5 +7,6 @@ mod daemon;
 mod healthy;
 mod scale;
 mod servers;
+mod spawns;
 mod unknown;
 mod verdicts;

@@ -4,6 +4,7 @@ mod footprint;
 mod futex;
 mod futexctn;
 mod go;
+mod go_spawn;
 mod load;
 mod spawn;
 mod stacks;
@@ -40,6 +41,8 @@ enum Bench {
     Go,
     /// A snapshot of a million goroutines
     GoMillion,
+    /// Making goroutines with and without the probes that count them
+    GoSpawn,
     /// Verdicts on simulated processes: false alarms and time to detection, beside hand-written rules
     Verdict,
 }
@@ -55,6 +58,7 @@ impl Bench {
             Self::Spawn => spawn::spawn(),
             Self::Go => go::snapshot(),
             Self::GoMillion => go::million(),
+            Self::GoSpawn => go_spawn::go_spawn(),
             Self::Verdict => verdict::verdict(),
         }
     }
@@ -73,7 +77,7 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The middle one of an odd number of values.
+/// The middle one of the values, of two middle ones the larger.
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

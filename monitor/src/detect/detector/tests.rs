@@ -37,7 +37,7 @@ fn task(id: u64, reason: &'static str, seconds: u64) -> Task {
         stack: None,
         entry: None,
         spawn_site: None,
-        waits_for: Box::default(),
+        waits_for: None,
     }
 }
 
@@ -91,6 +91,17 @@ fn a_group_tells_its_youngest_and_oldest_and_some_ids() {
     assert_eq!(
         (group.ids.as_slice(), group.ids_truncated),
         ([1, 2].as_slice(), true)
+    );
+}
+
+#[test]
+fn of_many_ids_the_first_are_told_however_they_come() {
+    let backwards = observed((1..=5_000).rev().map(|id| task(id, "futex", 30)).collect());
+    let report = detector(5).report(0.0, &process(), &backwards);
+    let group = &report.groups[0];
+    assert_eq!(
+        (group.count, group.ids.as_slice(), group.ids_truncated),
+        (5_000, [1, 2].as_slice(), true)
     );
 }
 

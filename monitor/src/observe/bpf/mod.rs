@@ -7,6 +7,7 @@ mod attach;
 mod btf;
 mod counters;
 mod events;
+mod go;
 mod load;
 mod spawn;
 mod sweep;
@@ -14,10 +15,14 @@ mod sweep;
 pub use attach::{PROBES, ProbeSpec, tracefs};
 pub use counters::enable_run_stats;
 pub use events::ExecEvents;
+pub use go::{GoPlaces, GoProbes};
 pub use load::{LoadError, LoadOptions, Probes};
 pub use spawn::{SpawnEvents, SpawnMessage, SpawnProbe};
 
-pub use monitor_common::{ExitEvent, SpawnEvent, TaskRecord, record_flags, selected, task_flags, task_state};
+pub use monitor_common::{
+    ExitEvent, GoCount, GoSite, MAX_GO_PROCESSES, SpawnEvent, TaskRecord, record_flags, selected, task_flags,
+    task_state,
+};
 
 /// One probe and whether it works.
 #[derive(Clone, Debug)]

@@ -119,6 +119,14 @@ impl Image {
         &self.segments
     }
 
+    /// Where in the file an address stands.
+    pub fn offset(&self, address: u64) -> Option<u64> {
+        let holds =
+            |segment: &&Segment| address >= segment.address && address - segment.address < segment.file_size;
+        let segment = self.segments.iter().find(holds)?;
+        segment.offset.checked_add(address - segment.address)
+    }
+
     /// Whether an address lies in a segment for which the condition holds.
     pub fn is_in(&self, address: u64, condition: impl Fn(&Segment) -> bool) -> bool {
         let holds = |segment: &&Segment| {

@@ -12,7 +12,7 @@ use super::{
     goroutine::{Decoded, Goroutine, Status},
     image::{Image, ImageKey},
     memory::Memory,
-    poll,
+    points, poll,
     program::{self, Program, Unknown},
     protocol::{
         Answer, Batch, Begun, MAX_NAMED, MAX_SITES, MAX_STACKS, Named, Outcome, Question, Record, Stacks,
@@ -84,6 +84,10 @@ impl Inspector {
             Question::Next => self.next().map(Answer::Some),
             Question::Stacks(who, wanted) => self.stacks(*who, wanted).map(Answer::Stacks),
             Question::Name(who, stacks) => self.name(*who, stacks).map(Answer::Named),
+            Question::Points(who) => {
+                let (bias, program) = self.program(*who)?;
+                Ok(Answer::Points(points::find(*who, &program, bias, &memory(*who)?)))
+            }
             Question::Sites { who, made_at, runs } => {
                 let (_, program) = self.program(*who)?;
                 let (made_at, runs) = (made_at.iter().take(MAX_SITES), runs.iter().take(MAX_SITES));

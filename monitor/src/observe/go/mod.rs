@@ -3,9 +3,11 @@
 //!
 //! In the helper process: `image` and `buildinfo` (the file), `pclntab` (its table of functions), `program` (where
 //! the runtime has what), `memory`, `reads`, `goroutine`, `stack`, `poll` (reads of the process), `frames`, `wrapper`,
-//! `sites` (names), `inspector` (answers). In the monitor: `worker` (asks), `tracker` (since when), `reasons`, `view` (tasks).
+//! `sites` (names), `points` (where probes go), `inspector` (answers). In the monitor: `worker` (asks), `tracker` (since
+//! when), `reasons`, `view` (tasks), `spawning` and `books` (who makes goroutines).
 //! What must be added for a new version of Go is one entry in `offsets`.
 
+mod books;
 mod buildinfo;
 mod frames;
 pub mod goroutine;
@@ -14,6 +16,7 @@ mod inspector;
 mod memory;
 pub mod offsets;
 mod pclntab;
+mod points;
 mod poll;
 mod program;
 pub mod protocol;
@@ -21,6 +24,7 @@ mod reads;
 mod reasons;
 mod sites;
 mod space;
+mod spawning;
 mod stack;
 mod tracker;
 mod view;
@@ -36,12 +40,13 @@ use std::{
 pub use inspector::Inspector;
 pub use protocol::{Answer, Question};
 
+use spawning::Spawning;
 use view::View;
 use worker::{Look, Worker};
 
 use crate::{
-    model::{Cause, Kind, Observation, ProcessId, Stack, Task, WaitClass},
-    observe::helper::HelperOptions,
+    model::{Cause, Kind, Observation, ProcessId, SpawnReport, Stack, Task, WaitClass},
+    observe::{bpf::Probes, helper::HelperOptions},
     target::pidns::Numbers,
 };
 
@@ -49,6 +54,8 @@ use crate::{
 pub struct Goroutines {
     worker: Worker,
     processes: HashMap<ProcessId, State>,
+    /// Without spawn probes there is none.
+    spawning: Option<Spawning>,
 }
 
 enum State {
@@ -64,14 +71,20 @@ enum State {
 }
 
 impl Goroutines {
-    /// `options`: how stacks are read; `None`: they are not.
+    /// `options`: how stacks are read; `None`: they are not. `spawn_budget`: share of a core that the spawn probes may
+    /// take from a process; `None`: there are none.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(options: Option<HelperOptions>, threshold: Duration) -> io::Result<Self> {
+    pub fn start(
+        options: Option<HelperOptions>,
+        threshold: Duration,
+        spawn_budget: Option<f64>,
+    ) -> io::Result<Self> {
         Ok(Self {
-            worker: Worker::start(options, threshold)?,
+            worker: Worker::start(options, threshold, spawn_budget.is_some())?,
             processes: HashMap::new(),
+            spawning: spawn_budget.map(Spawning::new),
         })
     }
 
@@ -100,9 +113,11 @@ impl Goroutines {
             if let State::Go { is_pending, .. } = state
                 && !*is_pending
             {
+                let spawning = self.spawning.as_ref();
                 *is_pending = self.worker.look(Look {
                     process,
                     tid: thread.id as u32,
+                    unnamed: spawning.map(|it| it.unnamed(process)).unwrap_or_default(),
                 });
             }
         }
@@ -122,11 +137,18 @@ impl Goroutines {
             };
             *state = match view {
                 None => State::Other,
-                Some(view) => State::Go {
-                    version: view.version.clone(),
-                    is_pending: false,
-                    view: Some(view),
-                },
+                Some(mut view) => {
+                    if let Some(spawning) = &mut self.spawning
+                        && !view.version.is_empty()
+                    {
+                        spawning.meet(process, view.points.take(), std::mem::take(&mut view.named));
+                    }
+                    State::Go {
+                        version: view.version.clone(),
+                        is_pending: false,
+                        view: Some(view),
+                    }
+                }
             };
         }
         for observation in observations {
@@ -141,6 +163,31 @@ impl Goroutines {
                 Some(State::Other) | None => {}
             }
         }
+    }
+
+    /// Attaches and detaches spawn probes, and takes in what they have counted.
+    pub fn tend_spawn_probes(&mut self, probes: &mut Probes) {
+        if let Some(spawning) = &mut self.spawning {
+            let is_go = |id: &ProcessId| matches!(self.processes.get(id), Some(State::Go { .. }));
+            spawning.tend(probes, is_go);
+        }
+    }
+
+    /// Takes spawn probes off that are far over their budget.
+    pub fn hold_spawn_probes(&mut self, probes: &mut Probes) {
+        if let Some(spawning) = &mut self.spawning {
+            spawning.hold(probes);
+        }
+    }
+
+    /// Whether spawn probes are to be looked after between two passes.
+    pub fn has_spawn_probes(&self) -> bool {
+        self.spawning.as_ref().is_some_and(Spawning::is_any_attached)
+    }
+
+    /// Goroutines that were made and have ended; `None` of a process that does not run Go.
+    pub fn spawns(&self, process: ProcessId) -> Option<SpawnReport> {
+        self.spawning.as_ref()?.report(process)
     }
 
     /// The version of Go that a process runs, as far as it is known.

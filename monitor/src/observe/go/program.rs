@@ -68,6 +68,9 @@ pub struct Program {
     pub main: Option<Function>,
     /// `runtime.main`, which calls it.
     pub runtime_main: Option<u64>,
+    /// What makes a goroutine, and what clears one away.
+    pub spawn: Option<Function>,
+    pub exit: Option<Function>,
     /// Where the standard library's sources were (`/usr/local/go/src/`).
     pub library: Option<String>,
 }
@@ -98,6 +101,9 @@ impl Program {
             main,
             finalizers,
             cleanups,
+            spawn,
+            destroy,
+            exit,
         ] = functions.find([
             "runtime.forEachGRace",
             "runtime.goexit",
@@ -109,6 +115,9 @@ impl Program {
             "main.main",
             "runtime.runFinalizers",
             "runtime.runCleanups",
+            "runtime.newproc1",
+            "runtime.gdestroy",
+            "runtime.goexit0",
         ]);
         let goexit = goexit.ok_or_else(|| unreadable("no runtime.goexit"))?;
         let (list_length, list) = for_each
@@ -135,6 +144,9 @@ impl Program {
             goexit: goexit.entry..goexit.end,
             main,
             runtime_main: runtime_main.map(|function| function.entry),
+            spawn,
+            // From Go 1.22 on the latter calls the former, and others do too.
+            exit: destroy.or(exit),
             library,
             functions,
             version,

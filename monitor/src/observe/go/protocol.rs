@@ -51,6 +51,8 @@ pub enum Question {
         made_at: Vec<u64>,
         runs: Vec<u64>,
     },
+    /// Where the probes go that count its goroutines.
+    Points(Who),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,6 +65,8 @@ pub enum Answer {
         made_at: Vec<Option<Site>>,
         runs: Vec<Option<Site>>,
     },
+    /// `None` when none can be put in safely.
+    Points(Option<Points>),
     Refused(Refusal),
 }
 
@@ -139,7 +143,7 @@ pub struct Stacks {
     pub stacks: Vec<Pcs>,
 }
 
-pub use super::stack::Pcs;
+pub use super::{points::Points, stack::Pcs};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {

@@ -8,12 +8,16 @@ use std::{
 
 use super::{
     goroutine::Status,
-    protocol::{Named, Pcs, Record},
+    protocol::{Named, Pcs, Points, Record},
     reasons::{Nature, nature},
     sites::{is_runtime, runs_finalizers},
+    spawning::Place,
     tracker::{Entry, Stacked, Tracker},
 };
-use crate::model::{Cause, Kind, Reason, Site, Stack, Task, Wait, WaitClass};
+use crate::{
+    model::{Cause, Kind, Reason, Site, Stack, Task, Wait, WaitClass},
+    observe::thread::spawns::Origin,
+};
 
 /// Stacks of a process that are told apart; goroutines with others have none.
 const MAX_STACKS: usize = 20_000;
@@ -29,6 +33,10 @@ pub struct View {
     pub incomplete: BTreeSet<Cause>,
     /// Of those in system calls, their index among the tasks and their thread.
     pub in_calls: Vec<(usize, u32)>,
+    /// Where the probes go that count its goroutines.
+    pub points: Option<Arc<Points>>,
+    /// What was asked to be named besides.
+    pub named: Vec<(Place, Origin)>,
 }
 
 /// Places in the code by number.
@@ -43,7 +51,7 @@ pub struct Places {
 
 impl Places {
     /// The number of an address.
-    fn number(&mut self, pc: u64) -> u32 {
+    pub fn number(&mut self, pc: u64) -> u32 {
         if let Some((known, number)) = self.last
             && known == pc
         {
@@ -78,6 +86,11 @@ impl Places {
                 self.named += 1;
             }
         }
+    }
+
+    /// The name of an address that has a number.
+    pub fn named(&self, pc: u64) -> Option<Arc<Site>> {
+        self.site(*self.numbers.get(&pc)?).cloned()
     }
 
     fn site(&self, number: u32) -> Option<&Arc<Site>> {
@@ -286,7 +299,7 @@ impl Memory {
                 stack,
                 entry: self.runs.site(entry.runs).cloned(),
                 spawn_site: self.made_at.site(entry.made_at).cloned(),
-                waits_for: Box::default(),
+                waits_for: None,
             });
         }
         View {
@@ -294,6 +307,8 @@ impl Memory {
             tasks,
             incomplete,
             in_calls,
+            points: None,
+            named: Vec::new(),
         }
     }
 }

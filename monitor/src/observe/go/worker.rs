@@ -13,13 +13,17 @@ use std::{
 };
 
 use super::{
-    protocol::{Answer, Batch, MAX_NAMED, MAX_SITES, MAX_STACKS, Outcome, Question, Refusal, Who},
+    protocol::{Answer, Batch, MAX_NAMED, MAX_SITES, MAX_STACKS, Outcome, Points, Question, Refusal, Who},
+    spawning::Place,
     tracker::Stacked,
     view::{Memory, View},
 };
 use crate::{
     model::{Cause, ProcessId},
-    observe::helper::{Helper, HelperError, HelperOptions},
+    observe::{
+        helper::{Helper, HelperError, HelperOptions},
+        thread::spawns::Origin,
+    },
 };
 
 /// How long a process is left alone that did not answer in time.
@@ -30,11 +34,13 @@ const MAX_RESERVED: usize = 1 << 20;
 const BUDGET: Duration = Duration::from_secs(30);
 
 /// A process to be looked at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Look {
     pub process: ProcessId,
     /// Any live thread of it.
     pub tid: u32,
+    /// What is to be named besides.
+    pub unnamed: Vec<Place>,
 }
 
 /// What is asked of the worker.
@@ -55,11 +61,16 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// `options`: how stacks are read; `None`: they are not.
+    /// `options`: how stacks are read; `None`: they are not. `wants_points`: whether it is to be told where the probes
+    /// go.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(options: Option<HelperOptions>, threshold: Duration) -> io::Result<Self> {
+    pub fn start(
+        options: Option<HelperOptions>,
+        threshold: Duration,
+        wants_points: bool,
+    ) -> io::Result<Self> {
         let (orders, ordered) = channel();
         let (tell, looked) = channel();
         let helper_pid = Arc::new(AtomicU32::new(0));
@@ -67,6 +78,7 @@ impl Worker {
             reads_stacks: options.is_some(),
             helper: Helper::new(options.unwrap_or_default()),
             helper_pid: Arc::clone(&helper_pid),
+            wants_points,
             threshold,
             processes: HashMap::new(),
         };
@@ -109,14 +121,54 @@ struct Process {
     memory: Memory,
     left_alone_until: Option<Instant>,
     version: String,
+    /// `None`: not asked for.
+    points: Option<Option<Arc<Points>>>,
     /// What was said of it in the log.
     said: Option<String>,
+}
+
+impl Process {
+    /// Sees to it that these get names.
+    fn number(&mut self, places: &[Place]) {
+        if let Some(Some(points)) = &self.points {
+            for (gopc, startpc) in places.iter().filter(|(gopc, _)| *gopc != 0) {
+                self.memory.made_at.number(gopc.wrapping_sub(points.bias));
+                if *startpc != 0 {
+                    self.memory.runs.number(startpc.wrapping_sub(points.bias));
+                }
+            }
+        }
+    }
+
+    fn view(&self, threshold: Option<Duration>, incomplete: BTreeSet<Cause>, unnamed: &[Place]) -> View {
+        let mut view = self.memory.view(&self.version, threshold, incomplete);
+        view.points = self.points.clone().flatten();
+        if let Some(points) = &view.points {
+            let name = |place: &Place| {
+                let (gopc, startpc) = *place;
+                let linked = |address: u64| {
+                    Some(address)
+                        .filter(|it| *it != 0)
+                        .map(|it| it.wrapping_sub(points.bias))
+                };
+                let origin = Origin {
+                    entry: linked(startpc).and_then(|pc| self.memory.runs.named(pc)),
+                    spawn_site: linked(gopc).and_then(|pc| self.memory.made_at.named(pc)),
+                };
+                (*place, origin)
+            };
+            view.named = unnamed.iter().map(name).collect();
+        }
+        view
+    }
 }
 
 struct Clerk {
     helper: Helper,
     helper_pid: Arc<AtomicU32>,
     reads_stacks: bool,
+    /// Whether it is to be told where the probes go.
+    wants_points: bool,
     threshold: Duration,
     processes: HashMap<ProcessId, Process>,
 }
@@ -145,8 +197,9 @@ impl Clerk {
                 None => return,
                 Some(Order::Retain(alive)) => self.processes.retain(|id, _| alive.contains(id)),
                 Some(Order::Look(look)) => {
+                    let process = look.process;
                     let view = self.look(look);
-                    if tell.send((look.process, view)).is_err() {
+                    if tell.send((process, view)).is_err() {
                         return;
                     }
                 }
@@ -168,12 +221,12 @@ impl Clerk {
             start_boottime: look.process.start_boottime,
             exec_id: look.process.exec_id,
         };
-        let looked = self.try_look(who, &mut process, now + BUDGET);
+        let looked = self.try_look(who, &mut process, &look.unnamed, now + BUDGET);
         let view = match looked {
-            Ok(incomplete) => process.memory.view(
-                &process.version,
+            Ok(incomplete) => process.view(
                 self.reads_stacks.then_some(self.threshold),
                 incomplete,
+                &look.unnamed,
             ),
             Err(Failure::NotGo) => return None,
             Err(Failure::Incomplete(..)) if is_gone(who) => {
@@ -198,6 +251,7 @@ impl Clerk {
         &mut self,
         who: Who,
         process: &mut Process,
+        unnamed: &[Place],
         until: Instant,
     ) -> Result<BTreeSet<Cause>, Failure> {
         let Answer::Begun(begun) = self.ask(who, &Question::Begin(who), until)? else {
@@ -205,6 +259,13 @@ impl Clerk {
         };
         let begun_at = Instant::now();
         process.version = begun.version;
+        if self.wants_points && process.points.is_none() {
+            let Answer::Points(points) = self.ask(who, &Question::Points(who), until)? else {
+                return Err(another_answer());
+            };
+            process.points = Some(points.map(Arc::new));
+        }
+        process.number(unnamed);
         let memory = &mut process.memory;
         memory.set_reasons(begun.reasons);
         let mut incomplete = BTreeSet::new();

@@ -132,7 +132,7 @@ impl Threads {
             stack: None,
             entry: None,
             spawn_site: None,
-            waits_for: Box::default(),
+            waits_for: None,
         });
     }
 

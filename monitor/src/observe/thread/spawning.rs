@@ -11,7 +11,7 @@ use crate::{
     model::{ProcessId, SpawnTotals},
     observe::{
         bpf::{Probes, SpawnEvent, SpawnEvents, SpawnMessage, SpawnProbe},
-        governor::{Governor, Order},
+        governor::{Governor, Order, THREAD_COST},
         helper::{NamedBirth, SpawnPoint},
     },
 };
@@ -64,7 +64,7 @@ impl Spawning {
     pub fn new(events: SpawnEvents, budget: f64) -> Self {
         Self {
             events,
-            governor: Governor::new(budget),
+            governor: Governor::new(budget, THREAD_COST),
             spawns: Spawns::default(),
             watched: HashMap::new(),
         }
@@ -85,7 +85,7 @@ impl Spawning {
                     else {
                         continue;
                     };
-                    self.governor.ran(id, now);
+                    self.governor.ran(id, 1, now);
                     if let Some((event, origin)) = watched.take(id, event, identifier) {
                         self.spawns.born(id, (event.tid, event.start_boottime), origin);
                     }

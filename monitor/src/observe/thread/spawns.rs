@@ -13,7 +13,7 @@ use crate::model::{ProcessId, Site, SpawnTotals};
 const MAX_EARLY_DEATHS: usize = 4_096;
 
 /// Origins that a process's threads are counted by; the rest are summed under `other`.
-const MAX_ORIGINS: usize = 50;
+pub const MAX_ORIGINS: usize = 50;
 
 /// A thread: tid and CLOCK_BOOTTIME ns of its start.
 pub type ThreadId = (u32, u64);
@@ -26,7 +26,8 @@ pub struct Origin {
 }
 
 impl Origin {
-    fn other() -> Self {
+    /// What is summed.
+    pub fn other() -> Self {
         let site = Site {
             function: "other".to_owned(),
             file: None,

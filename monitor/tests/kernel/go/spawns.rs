@@ -1,0 +1,305 @@
+//! Who makes goroutines: totals by spawn site, counted while we watch.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use testbed::{
+    Target,
+    go::{self, Flavor},
+};
+
+use super::bed::start;
+use crate::support::{Daemon, PATIENCE};
+
+const VERSION: &str = "1.27";
+const ACTIVE: &str = "taskleak_spawn_probes_active";
+
+/// A program that makes goroutines when it is told to.
+struct Maker {
+    target: Target,
+    socket: PathBuf,
+}
+
+impl Maker {
+    fn start(test: &str, version: &str, flavor: Flavor) -> Option<Self> {
+        let name = format!(
+            "taskleak-{}-{version}-{flavor:?}-{}",
+            test.replace(':', "."),
+            std::process::id()
+        );
+        let socket = std::env::temp_dir().join(name);
+        let _ = fs::remove_file(&socket);
+        let pprof = format!("pprof={}", socket.display());
+        let target = start(test, version, flavor, &[&pprof, "sleep=1"])?;
+        Some(Self { target, socket })
+    }
+
+    /// What it answers to.
+    fn ask(&self, path: &str) -> String {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split_once("\r\n\r\n").unwrap().1.trim().to_owned()
+    }
+
+    fn pid(&self) -> u32 {
+        self.target.pid()
+    }
+}
+
+impl Drop for Maker {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.socket);
+    }
+}
+
+fn watch(pid: u32, more: &[&str]) -> Daemon {
+    let pid = pid.to_string();
+    Daemon::start(&[&["--pid", &pid, "--interval", "200ms"], more].concat())
+}
+
+/// Value of a label in a line.
+fn label<'a>(line: &'a str, name: &str) -> &'a str {
+    let (_, rest) = line.split_once(&format!(",{name}=\"")).unwrap();
+    rest.split('"').next().unwrap()
+}
+
+/// Whether a line is of this process's goroutines.
+fn is_of(line: &str, pid: u32) -> bool {
+    line.contains("kind=\"goroutine\"") && line.contains(&format!("pid=\"{pid}\""))
+}
+
+/// (entry, spawn site) → goroutines, of one metric.
+fn totals(daemon: &Daemon, pid: u32, metric: &str) -> BTreeMap<(String, String), u64> {
+    let (_, _, metrics) = daemon.get("/metrics");
+    let mut totals = BTreeMap::new();
+    for line in metrics
+        .lines()
+        .filter(|line| line.starts_with(&format!("{metric}{{")) && is_of(line, pid))
+    {
+        let key = (
+            label(line, "entry").to_owned(),
+            label(line, "spawn_site").to_owned(),
+        );
+        let value: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(totals.insert(key, value as u64).is_none(), "{line}");
+    }
+    totals
+}
+
+/// Spawned and exited, by what it is about.
+fn made_and_ended(daemon: &Daemon, pid: u32, entry: &str, spawn_site: &str) -> (u64, u64) {
+    let key = (entry.to_owned(), spawn_site.to_owned());
+    let of = |metric| totals(daemon, pid, metric).get(&key).copied().unwrap_or(0);
+    (
+        of("taskleak_tasks_spawned_total"),
+        of("taskleak_tasks_exited_total"),
+    )
+}
+
+fn is_active(daemon: &Daemon, pid: u32) -> Option<bool> {
+    let (_, _, metrics) = daemon.get("/metrics");
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with(ACTIVE) && is_of(line, pid))?;
+    Some(line.ends_with(" 1"))
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < PATIENCE, "not {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// What is made of a program that does as it is told, exactly.
+fn assert_counts(test: &str, version: &str, flavor: Flavor) {
+    let Some(maker) = Maker::start(test, version, flavor) else {
+        return;
+    };
+    // None of these is seen being made.
+    assert_eq!(maker.ask("/spawn?short=5&long=6&either=8"), "made");
+    let pid = maker.pid();
+    let daemon = watch(pid, &[]);
+    until("active", || is_active(&daemon, pid) == Some(true));
+    // 120 + 80 and 40 + 30; of the last ones every other one ends.
+    assert_eq!(maker.ask("/spawn?short=120&long=40&either=50"), "made");
+    assert_eq!(maker.ask("/spawn?short=80&long=30"), "made");
+    let expected = [
+        ("main.shortJob", "main.spawnShort", (200, 200)),
+        ("main.longJob", "main.spawnLong", (70, 0)),
+        ("", "main.spawnEither", (50, 25)),
+    ];
+    let counted =
+        || expected.map(|(entry, site, _)| (entry, site, made_and_ended(&daemon, pid, entry, site)));
+    until(&format!("{expected:?} ({version} {flavor:?})"), || {
+        counted() == expected
+    });
+    // It stays so, and nothing else of the program's own has been made.
+    thread::sleep(Duration::from_millis(600));
+    assert_eq!(counted(), expected, "{version} {flavor:?}");
+    for ((entry, site), count) in totals(&daemon, pid, "taskleak_tasks_spawned_total") {
+        let is_ours = site.starts_with("main.") || entry.starts_with("main.");
+        assert!(
+            !is_ours
+                || expected.contains(&(
+                    entry.as_str(),
+                    site.as_str(),
+                    made_and_ended(&daemon, pid, &entry, &site)
+                )),
+            "{version} {flavor:?}: {count} of {entry} by {site}"
+        );
+    }
+    let lost = daemon.sample("taskleak_lost_events_total{cause=\"goroutine_sites_full\"}");
+    assert_eq!(lost, Some(0.0));
+}
+
+#[test]
+fn births_and_deaths_are_counted_to_the_last_by_spawn_site() {
+    for version in go::versions() {
+        for flavor in [Flavor::Plain, Flavor::Stripped] {
+            assert_counts("go::spawns::counted", version, flavor);
+        }
+    }
+}
+
+#[test]
+fn they_are_counted_however_the_program_was_linked() {
+    for flavor in [Flavor::Pie, Flavor::Cgo, Flavor::External] {
+        assert_counts("go::spawns::linked", VERSION, flavor);
+    }
+}
+
+/// The sum of the numbers below it.
+fn sum_below(count: u64) -> u64 {
+    count * (count - 1) / 2
+}
+
+#[test]
+fn a_program_that_makes_many_does_what_it_always_does() {
+    const COUNT: u64 = 100_000;
+    for version in go::versions() {
+        let Some(maker) = Maker::start("go::spawns::many", version, Flavor::Plain) else {
+            continue;
+        };
+        // A budget that is never reached.
+        let pid = maker.pid();
+        let daemon = watch(pid, &["--probe-budget", "100%"]);
+        until("active", || is_active(&daemon, pid) == Some(true));
+        let answer = maker.ask(&format!("/burst?count={COUNT}"));
+        assert_eq!(
+            answer.split(' ').next().unwrap(),
+            sum_below(COUNT).to_string(),
+            "{version}"
+        );
+        until(&format!("counted ({version})"), || {
+            made_and_ended(&daemon, pid, "main.addNumber", "main.burst") == (COUNT, COUNT)
+        });
+        assert_eq!(is_active(&daemon, pid), Some(true));
+    }
+}
+
+#[test]
+fn a_storm_takes_the_probes_off_and_the_rest_goes_on() {
+    let Some(target) = start(
+        "go::spawns::storm",
+        VERSION,
+        Flavor::Plain,
+        &["storm=1", "mutex=7"],
+    ) else {
+        return;
+    };
+    let pid = target.pid();
+    let daemon = watch(
+        target.pid(),
+        &["--probe-budget", "1%", "--blocked-after", "500ms"],
+    );
+    until("off", || {
+        is_active(&daemon, pid) == Some(false)
+            && made_and_ended(&daemon, pid, "main.addNumber", "main.burst").0 > 0
+    });
+    let log = daemon.log();
+    assert!(
+        log.iter().any(|line| line.contains("over their budget")),
+        "{log:#?}"
+    );
+    // The totals stand still, and the blocked ones are still being found.
+    let before = totals(&daemon, pid, "taskleak_tasks_spawned_total");
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(totals(&daemon, pid, "taskleak_tasks_spawned_total"), before);
+    assert_eq!(is_active(&daemon, pid), Some(false));
+    daemon.until(target.pid(), "seven", |process| {
+        let blocked = process.map(super::bed::seen).unwrap_or_default();
+        blocked
+            .iter()
+            .any(|(key, count)| key[2] == "main.mutexForever" && *count == 7)
+    });
+}
+
+/// A pass may be a minute away: who is far over the budget is not left to it.
+#[test]
+fn a_storm_is_noticed_between_two_passes() {
+    let Some(target) = start("go::spawns::between", VERSION, Flavor::Plain, &["storm=1"]) else {
+        return;
+    };
+    let pid = target.pid().to_string();
+    let daemon = Daemon::start(&["--pid", &pid, "--interval", "60s"]);
+    let mut log = Vec::new();
+    let begun = Instant::now();
+    while !log.iter().any(|line: &String| line.contains("over their budget")) {
+        assert!(begun.elapsed() < PATIENCE, "{log:#?}");
+        thread::sleep(Duration::from_millis(50));
+        log.extend(daemon.log());
+    }
+}
+
+#[test]
+fn without_spawn_probes_there_are_no_series_of_goroutines() {
+    let Some(target) = start(
+        "go::spawns::none",
+        VERSION,
+        Flavor::Plain,
+        &["churn=1", "mutex=3"],
+    ) else {
+        return;
+    };
+    let daemon = watch(target.pid(), &["--no-spawn-probes", "--blocked-after", "500ms"]);
+    daemon.until(target.pid(), "three", |process| {
+        process.is_some_and(|it| super::bed::seen(it).values().sum::<u64>() == 3)
+    });
+    let (_, _, metrics) = daemon.get("/metrics");
+    assert!(!metrics.contains("taskleak_tasks_spawned_total{") && !metrics.contains(&format!("{ACTIVE}{{")));
+}
+
+/// Numbers of processes that are gone are given to others, which begin at 0.
+#[test]
+fn processes_that_come_and_go_leave_nothing_behind() {
+    let Ok(command) = go::build(VERSION, Flavor::Plain) else {
+        return;
+    };
+    let exe = format!("^{}$", fs::canonicalize(command.get_program()).unwrap().display());
+    let daemon = Daemon::start(&["--exe", &exe, "--interval", "200ms"]);
+    for round in 1..=3 {
+        let Some(maker) = Maker::start("go::spawns::again", VERSION, Flavor::Plain) else {
+            return;
+        };
+        let pid = maker.pid();
+        until("active", || is_active(&daemon, pid) == Some(true));
+        assert_eq!(maker.ask(&format!("/spawn?long={round}")), "made");
+        until("counted", || {
+            made_and_ended(&daemon, pid, "main.longJob", "main.spawnLong") == (round, 0)
+        });
+        drop(maker);
+        until("gone", || is_active(&daemon, pid).is_none());
+    }
+}
