@@ -7,10 +7,7 @@
 use std::{
     fs::{self, File, Metadata, OpenOptions},
     io,
-    os::{
-        fd::AsRawFd as _,
-        unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
-    },
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
@@ -20,7 +17,7 @@ use super::elf::Source;
 pub const MAX_FILE: u64 = 1 << 30;
 
 /// `FUSE_SUPER_MAGIC` of include/uapi/linux/magic.h.
-const FUSE_MAGIC: libc::__fsword_t = 0x6573_5546;
+const FUSE_MAGIC: rustix::fs::FsWord = 0x6573_5546;
 
 /// What tells one version of a file from every other one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,11 +76,7 @@ fn check(metadata: &Metadata) -> io::Result<()> {
 
 /// Whether a process serves the file (FUSE): a read of it may never end. What cannot be known is taken for it.
 pub fn is_served(file: &File) -> bool {
-    // SAFETY: plain numbers, which the call fills.
-    let mut told: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: an open descriptor and a valid struct to write to.
-    let failed = unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut told) } != 0;
-    failed || told.f_type == FUSE_MAGIC
+    rustix::fs::fstatfs(file).map_or(true, |told| told.f_type == FUSE_MAGIC)
 }
 
 impl Source for File {

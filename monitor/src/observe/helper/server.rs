@@ -6,6 +6,8 @@ use std::{
     path::PathBuf,
 };
 
+use rustix::process::{Resource, Rlimit, setrlimit};
+
 use super::{Asked, MAX_READ, Reply, Request, receive, send};
 use crate::{
     identify::{Inspector, Options},
@@ -30,8 +32,8 @@ pub fn serve(debug_dirs: impl Iterator<Item = PathBuf>) -> io::Result<()> {
         libc::prctl(libc::PR_SET_DUMPABLE, 0);
     }
     keep_memory();
-    limit(libc::RLIMIT_AS, MAX_MEMORY);
-    limit(libc::RLIMIT_CORE, 0);
+    limit(Resource::As, MAX_MEMORY);
+    limit(Resource::Core, 0);
     // SAFETY: standard input is the stream that the monitor passed, and nobody else uses it.
     let mut stream = unsafe { UnixStream::from_raw_fd(0) };
     let mut inspector = Inspector::new(Options {
@@ -89,11 +91,11 @@ fn keep_memory() {
     }
 }
 
-fn limit(resource: libc::__rlimit_resource_t, value: u64) {
-    let limit = libc::rlimit {
-        rlim_cur: value,
-        rlim_max: value,
+fn limit(resource: Resource, value: u64) {
+    let limit = Rlimit {
+        current: Some(value),
+        maximum: Some(value),
     };
-    // SAFETY: a valid struct that the call only reads. Where it is refused the deadline still holds.
-    unsafe { libc::setrlimit(resource, &limit) };
+    // Where it is refused the deadline still holds.
+    let _ = setrlimit(resource, limit);
 }
