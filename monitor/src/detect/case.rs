@@ -216,8 +216,8 @@ impl Case {
 /// For how long growth must have gone on, seconds.
 fn lasting(run: &Run, settings: &Settings, is_young: bool, has_members: bool) -> f64 {
     let times = if is_young { YOUNG_LASTING } else { 1.0 };
-    // Of a series nobody knows what one is: a task, or a byte.
-    let haste = if has_members {
+    // Of a series nobody knows what one is: a task, or a byte. And a warm-up is quick and much.
+    let haste = if has_members && !is_young {
         (MUCH / run.growth.max(1) as f64).clamp(LEAST_LASTING, 1.0)
     } else {
         1.0
