@@ -450,6 +450,14 @@ pub struct Group {
     pub waits_for: Vec<u64>,
 }
 
+impl Group {
+    /// Where its members were made, or most of those of whom that was seen.
+    pub fn made_at(&self) -> Option<&Site> {
+        let most = self.spawn_sites.first().map(|(site, _)| site);
+        self.key.spawn_site.as_ref().or(most).map(AsRef::as_ref)
+    }
+}
+
 /// How a count has changed over a window of time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Growth {
@@ -504,6 +512,14 @@ pub struct ProcessReport {
     pub spawns: Vec<SpawnReport>,
     /// `go1.27.3`, of a process that runs Go.
     pub go_version: Option<String>,
+}
+
+impl ProcessReport {
+    /// Whether the group is of threads that Go's scheduler keeps for the goroutines to come.
+    pub fn is_idle_scheduler(&self, group: &Group) -> bool {
+        let site = group.key.block_site.as_ref().map_or("", |site| &site.function);
+        self.go_version.is_some() && group.key.kind == Kind::Thread && site.starts_with("runtime.")
+    }
 }
 
 /// What the spawn probes say of a process's tasks of one kind.

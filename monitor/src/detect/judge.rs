@@ -83,6 +83,9 @@ pub struct Seen {
 pub struct Judge {
     settings: Settings,
     books: HashMap<Of, Book>,
+    /// Of all books.
+    cases: usize,
+    members: usize,
     lost: Lost,
 }
 
@@ -91,6 +94,8 @@ impl Judge {
         Self {
             settings,
             books: HashMap::new(),
+            cases: 0,
+            members: 0,
             lost: Lost::default(),
         }
     }
@@ -115,11 +120,11 @@ impl Judge {
         is_whole: bool,
     ) -> Vec<Judgement> {
         self.make_room(subjects.len(), now);
-        let members: usize = self.books.values().map(|book| book.members.len()).sum();
         let book = self.books.entry(of).or_insert_with(|| Book {
             began: now,
             ..Book::default()
         });
+        let (cases, members) = (book.cases.len(), book.members.len());
         let at = now - book.began;
         let places: Vec<Place> = subjects
             .iter()
@@ -136,11 +141,13 @@ impl Judge {
             entry: place(seen.entry),
             age: seen.age,
         });
-        let room = MAX_MEMBERS.saturating_sub(members);
+        let room = MAX_MEMBERS.saturating_sub(self.members);
         let refused = book
             .members
             .pass(at, threshold, sights, &mut book.cases, room, is_whole);
         self.lost.members += refused as u64;
+        self.cases += book.cases.len() - cases;
+        self.members = self.members + book.members.len() - members;
         book.members.weigh(at, &self.settings, &mut book.cases);
         let counts: HashMap<Place, usize> = places
             .iter()
@@ -164,9 +171,8 @@ impl Judge {
     /// Every book. Of more members than `most` none is kept: who then is there after a restart counts as having been
     /// there before.
     pub fn saved(&self, most: usize) -> Vec<(Of, Book)> {
-        let members: usize = self.books.values().map(|book| book.members.len()).sum();
         let kept = |book: &Book| Book {
-            members: if members > most {
+            members: if self.members > most {
                 Members::default()
             } else {
                 book.members.clone()
@@ -179,17 +185,23 @@ impl Judge {
     /// Takes books that were saved, of the same boot and with the same settings.
     pub fn restore(&mut self, saved: Vec<(Of, Book)>) {
         self.books.extend(saved);
+        self.count();
     }
 
     /// Forgets processes that are gone.
     pub fn retain(&mut self, alive: &HashSet<ProcessId>) {
         self.books.retain(|(process, _), _| alive.contains(process));
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.cases = self.books.values().map(|book| book.cases.len()).sum();
+        self.members = self.books.values().map(|book| book.members.len()).sum();
     }
 
     /// Gives up the histories that have not changed for the longest time, none that grows.
     fn make_room(&mut self, wanted: usize, now: f64) {
-        let cases: usize = self.books.values().map(|book| book.cases.len()).sum();
-        if cases + wanted <= MAX_CASES {
+        if self.cases + wanted <= MAX_CASES {
             return;
         }
         let mut idle: Vec<(f64, Of, Place)> = self
@@ -204,7 +216,7 @@ impl Judge {
             })
             .collect();
         idle.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
-        let surplus = cases + wanted - MAX_CASES;
+        let surplus = self.cases + wanted - MAX_CASES;
         for (_, of, place) in idle.into_iter().take(surplus.max(MAX_CASES / 10)) {
             if let Some(book) = self.books.get_mut(&of) {
                 book.cases.remove(&place);
@@ -213,6 +225,7 @@ impl Judge {
                 self.lost.evicted += 1;
             }
         }
+        self.count();
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use regex::Regex;
 
-use crate::model::{Group, Kind, Snapshot, WaitClass};
+use crate::model::{Group, Kind, ProcessReport, Snapshot, WaitClass};
 
 /// What is no fault.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +34,11 @@ pub struct Leftover {
 pub fn leftovers(snapshot: &Snapshot, allowed: &Allowed) -> Vec<Leftover> {
     let mut found = Vec::new();
     for report in &snapshot.processes {
-        for group in report.groups.iter().filter(|group| is_fault(group, allowed)) {
+        for group in report
+            .groups
+            .iter()
+            .filter(|group| is_fault(report, group, allowed))
+        {
             let pid = report.process.id.pid;
             let is_new = |id: &&u64| !allowed.before.contains(&(pid, group.key.kind, **id));
             let ids: Vec<u64> = group.ids.iter().filter(is_new).copied().collect();
@@ -61,7 +65,7 @@ pub fn leftovers(snapshot: &Snapshot, allowed: &Allowed) -> Vec<Leftover> {
     found
 }
 
-fn is_fault(group: &Group, allowed: &Allowed) -> bool {
+fn is_fault(report: &ProcessReport, group: &Group, allowed: &Allowed) -> bool {
     let any = |list: &[Regex], names: &[&str]| {
         list.iter()
             .any(|regex| names.iter().any(|name| regex.is_match(name)))
@@ -77,17 +81,11 @@ fn is_fault(group: &Group, allowed: &Allowed) -> bool {
     let is_denied = any(&allowed.deny, &names);
     let is_looked_at = allowed.kinds.is_empty() || allowed.kinds.contains(&group.key.kind);
     let is_meant = if allowed.deny.is_empty() {
-        group.key.class == WaitClass::Internal && !is_runtimes(group)
+        group.key.class == WaitClass::Internal && !report.is_idle_scheduler(group)
     } else {
         is_denied
     };
     is_looked_at && is_meant && !any(&allowed.allow, &names) && !any(&allowed.allow_created_by, &made_at)
-}
-
-/// A thread that the runtime itself keeps for the work to come: Go's scheduler.
-fn is_runtimes(group: &Group) -> bool {
-    let site = group.key.block_site.as_deref().map_or("", |site| &site.function);
-    group.key.kind == Kind::Thread && site.starts_with("runtime.")
 }
 
 /// Every function that a group is known by.

@@ -64,6 +64,12 @@ fn three_digits(value: f64) -> String {
     }
 }
 
+/// A cycle of holders: `7 → 8 → 7`.
+pub fn ring(ids: &[u64]) -> String {
+    let ids: Vec<String> = ids.iter().chain(ids.first()).map(u64::to_string).collect();
+    ids.join(" → ")
+}
+
 /// What somebody should look at first.
 pub fn rank(verdict: Verdict) -> u8 {
     match verdict {

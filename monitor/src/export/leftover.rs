@@ -34,7 +34,7 @@ pub fn text(found: &[Leftover]) -> String {
                 _ => writeln!(text, "    {} in {}", plain(function), plain(&frame.module)),
             };
         }
-        if let Some(site) = made_at(leftover) {
+        if let Some(site) = group.made_at() {
             let _ = writeln!(text, "    made at {}", place(site));
         }
     }
@@ -95,16 +95,10 @@ fn headline(leftover: &Leftover) -> String {
         if group.count == 1 { "" } else { "s" },
         group.key.block_site.as_deref().map_or("?".to_owned(), place),
     );
-    if let Some(site) = made_at(leftover) {
+    if let Some(site) = group.made_at() {
         let _ = write!(text, ", made at {}", place(site));
     }
     text
-}
-
-fn made_at(leftover: &Leftover) -> Option<&Site> {
-    let group = &leftover.group;
-    let most = group.spawn_sites.first().map(|(site, _)| site);
-    group.key.spawn_site.as_ref().or(most).map(AsRef::as_ref)
 }
 
 fn place(site: &Site) -> String {

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use super::evidence;
-use crate::model::{Group, Kind, ProcessReport, Snapshot, Verdict, WaitClass};
+use crate::model::{Group, ProcessReport, Snapshot, Verdict, WaitClass};
 
 /// Ids that one line shows.
 const IDS_SHOWN: usize = 6;
@@ -82,12 +82,7 @@ fn process(text: &mut String, report: &ProcessReport, style: Style) {
         let _ = writeln!(text, "  incomplete: {}", causes.join(", "));
     }
     for deadlock in &report.deadlocks {
-        let ids: Vec<String> = deadlock
-            .iter()
-            .chain(deadlock.first())
-            .map(u64::to_string)
-            .collect();
-        let _ = writeln!(text, "  DEADLOCK: {}", ids.join(" → "));
+        let _ = writeln!(text, "  DEADLOCK: {}", evidence::ring(deadlock));
     }
     if shown(report, style).next().is_some() {
         let _ = writeln!(
@@ -165,8 +160,7 @@ fn place(group: &Group) -> String {
 
 /// `, made at main.handle (http.go:88)`, or by whom most of them were made.
 fn made_at(group: &Group) -> String {
-    let most = group.spawn_sites.first().map(|(site, _)| site);
-    let Some(site) = group.key.spawn_site.as_ref().or(most) else {
+    let Some(site) = group.made_at() else {
         return String::new();
     };
     let mut text = format!(", made at {}", plain(&site.function));
@@ -235,14 +229,8 @@ fn shown(report: &ProcessReport, style: Style) -> impl Iterator<Item = &Group> {
 fn is_shown(report: &ProcessReport, group: &Group, style: Style) -> bool {
     let is_quiet = group.key.class == WaitClass::External
         || group.verdict == Verdict::Stable
-        || is_idle_scheduler(report, group);
+        || report.is_idle_scheduler(group);
     style.all_groups || group.verdict.is_alarm() || !is_quiet
-}
-
-/// The threads that Go's scheduler keeps for the goroutines to come.
-fn is_idle_scheduler(report: &ProcessReport, group: &Group) -> bool {
-    let site = group.key.block_site.as_ref().map_or("", |site| &site.function);
-    report.go_version.is_some() && group.key.kind == Kind::Thread && site.starts_with("runtime.")
 }
 
 fn processes(count: usize) -> String {

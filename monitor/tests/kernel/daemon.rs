@@ -8,7 +8,7 @@ use std::{
 
 use testbed::Program;
 
-use crate::support::{Daemon, counts, exe, start, stderr, taskleak};
+use crate::support::{Daemon, counts, exe, in_pid_namespace, start, stderr, taskleak};
 
 #[test]
 fn every_page_answers() {
@@ -120,18 +120,7 @@ fn all_processes_but_the_monitor_itself() {
     let script = format!(
         "{exe} mutex=2 cond_2days=1 >/dev/null & {taskleak} snapshot --all --observe 2s --format json; kill -9 $!"
     );
-    let output = std::process::Command::new("unshare")
-        .args([
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            "--kill-child",
-            "sh",
-            "-c",
-            &script,
-        ])
-        .output()
-        .unwrap();
+    let output = in_pid_namespace(&script);
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let names: Vec<_> = document["processes"]
         .as_array()

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use testbed::{Program, Target};
 
-use crate::support::{Daemon, Process, TASKLEAK, counts, exe};
+use crate::support::{Daemon, Process, TASKLEAK, counts, exe, in_pid_namespace};
 
 /// Monitor and target together in a namespace, as in a pod with a shared PID namespace.
 #[test]
@@ -14,18 +14,7 @@ fn the_monitor_in_the_namespace_of_its_target() {
         "{exe} mutex=3 mutex_signals=2 >/dev/null & {TASKLEAK} snapshot --pid $! --observe 2500ms --blocked-after 2s --format json
          echo; echo pid $!; kill -9 $!"
     );
-    let output = Command::new("unshare")
-        .args([
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            "--kill-child",
-            "sh",
-            "-c",
-            &script,
-        ])
-        .output()
-        .unwrap();
+    let output = in_pid_namespace(&script);
     let text = String::from_utf8(output.stdout).unwrap();
     let (json, pid) = text.split_once("\npid ").unwrap_or_else(|| panic!("{text}"));
     let pid: u32 = pid.trim().parse().unwrap();

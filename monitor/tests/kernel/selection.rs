@@ -1,11 +1,11 @@
 //! Which processes are watched: by cgroup, and all but some.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use serde_json::Value;
 use testbed::Program;
 
-use crate::support::{Cgroup, TASKLEAK, counts, exe, skip, start, taskleak};
+use crate::support::{Cgroup, TASKLEAK, counts, exe, in_pid_namespace, skip, start, taskleak};
 
 /// In whichever hierarchy takes it.
 fn cgroup(name: &str) -> Option<Cgroup> {
@@ -74,18 +74,7 @@ fn all_but_the_excluded() {
     let script = format!(
         "{exe} mutex=2 >/dev/null & {TASKLEAK} snapshot --exclude '^sh$' --observe 1200ms --format json; kill -9 $!"
     );
-    let output = Command::new("unshare")
-        .args([
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            "--kill-child",
-            "sh",
-            "-c",
-            &script,
-        ])
-        .output()
-        .unwrap();
+    let output = in_pid_namespace(&script);
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     let names: Vec<&Value> = document["processes"]
         .as_array()

@@ -125,6 +125,22 @@ pub fn taskleak(args: &[&str]) -> Output {
         .unwrap()
 }
 
+/// A shell's script in a PID namespace of its own, to its end; whatever it has started is killed then.
+pub fn in_pid_namespace(script: &str) -> Output {
+    Command::new("unshare")
+        .args([
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--kill-child",
+            "sh",
+            "-c",
+            script,
+        ])
+        .output()
+        .unwrap()
+}
+
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -71,17 +71,12 @@ fn table(page: &mut String, snapshot: &Snapshot, detail: Detail) {
 fn deadlocks(page: &mut String, snapshot: &Snapshot) {
     for report in &snapshot.processes {
         for deadlock in &report.deadlocks {
-            let ids: Vec<String> = deadlock
-                .iter()
-                .chain(deadlock.first())
-                .map(u64::to_string)
-                .collect();
             let _ = writeln!(
                 page,
                 "<p><strong class=\"proven\">Deadlock</strong> in {} (pid {}): {}.</p>",
                 Escaped(&report.process.comm),
                 report.process.id.pid,
-                ids.join(" → ")
+                evidence::ring(deadlock)
             );
         }
     }

@@ -252,11 +252,20 @@ fn libraries_that_lie() {
         assert!(body.contains("]0;owned"), "{page} shows it, but harmless");
     }
     let pid = running.last().unwrap().pid().to_string();
-    for format in ["text", "json", "prometheus"] {
+    for (format, output) in snapshots_of(&pid) {
+        assert!(output.contains("]0;owned"), "{format}: {output}");
+        assert!(!output.chars().any(|c| c.is_control() && c != '\n'), "{format}");
+        assert!(output.len() < 1 << 16, "{format}");
+    }
+}
+
+/// A snapshot of a process in each format.
+fn snapshots_of(pid: &str) -> [(&'static str, String); 3] {
+    ["text", "json", "prometheus"].map(|format| {
         let output = crate::support::taskleak(&[
             "snapshot",
             "--pid",
-            &pid,
+            pid,
             "--observe",
             "700ms",
             "--blocked-after",
@@ -265,11 +274,8 @@ fn libraries_that_lie() {
             format,
             "--all-groups",
         ]);
-        let output = String::from_utf8(output.stdout).unwrap();
-        assert!(output.contains("]0;owned"), "{format}: {output}");
-        assert!(!output.chars().any(|c| c.is_control() && c != '\n'), "{format}");
-        assert!(output.len() < 1 << 16, "{format}");
-    }
+        (format, String::from_utf8(output.stdout).unwrap())
+    })
 }
 
 /// What a path leads to from here is not what the process runs: a FIFO has taken the place of its file, and in its own
@@ -318,20 +324,7 @@ fn paths_that_lead_elsewhere() {
         assert_eq!(seen.incomplete(), [""; 0]);
     }
     let pid = replaced.pid().to_string();
-    for format in ["text", "json", "prometheus"] {
-        let output = crate::support::taskleak(&[
-            "snapshot",
-            "--pid",
-            &pid,
-            "--observe",
-            "700ms",
-            "--blocked-after",
-            "500ms",
-            "--format",
-            format,
-            "--all-groups",
-        ]);
-        let output = String::from_utf8(output.stdout).unwrap();
+    for (format, output) in snapshots_of(&pid) {
         assert!(output.contains("[31m"), "{format}: {output}");
         assert!(
             !output.chars().any(|c| c.is_control() && c != '\n'),
