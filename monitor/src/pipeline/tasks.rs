@@ -1,6 +1,6 @@
 //! All tasks of one process, blocked or not, each with its stack where it has one.
 
-use std::io;
+use std::{io, time::Duration};
 
 use super::Monitor;
 use crate::{
@@ -8,6 +8,8 @@ use crate::{
     observe::thread::Records,
 };
 
+/// How long all stacks of one process may take, where a pass has less patience.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Looks at threads that are never caught in the same wait twice.
 const LOOKS: u32 = 3;
 
@@ -17,9 +19,12 @@ impl Monitor {
     /// # Errors
     /// When the sweep cannot be read.
     pub fn tasks(&mut self, pid: u32) -> io::Result<Option<ProcessTasks>> {
+        let patience = self.options.patience;
+        self.options.patience = patience.max(PATIENCE);
         self.threads.tell_all_of(Some(pid));
         let told = self.try_tasks(pid);
         self.threads.tell_all_of(None);
+        self.options.patience = patience;
         told
     }
 

@@ -154,7 +154,7 @@ fn folded_stacks_count_each_task_once() {
 }
 
 /// `go tool pprof` with these arguments.
-fn pprof(profile: &str, args: &[&str]) -> Option<String> {
+pub fn pprof(profile: &str, args: &[&str]) -> Option<String> {
     let Some(go) = testbed::go::toolchain("1.27") else {
         skip(
             "stacks::pprof",
@@ -194,7 +194,7 @@ impl Drop for Profile {
 }
 
 /// Function → what all samples with it on the stack sum up to, as `-top` tells.
-fn cumulated(top: &str) -> BTreeMap<String, f64> {
+pub fn cumulated(top: &str) -> BTreeMap<String, f64> {
     let rows = top.lines().skip_while(|line| !line.contains("flat%")).skip(1);
     rows.map(|row| {
         let fields: Vec<&str> = row.split_whitespace().collect();
