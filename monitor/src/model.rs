@@ -50,7 +50,9 @@ pub struct Pod {
 }
 
 /// What kind of thing runs the code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     Thread,
@@ -220,6 +222,114 @@ pub struct Task {
     pub spawn_site: Option<Arc<Site>>,
     /// Who holds what it waits for, who holds what that one waits for, and so on, as far as it is known.
     pub waits_for: Option<Arc<Vec<u64>>>,
+    /// What else there is to tell; only where all tasks of a process were asked for, and not of every kind.
+    pub facts: Option<Box<Facts>>,
+}
+
+impl Task {
+    /// What is known of it, told or not.
+    pub fn state(&self) -> State {
+        match (&self.facts, &self.wait) {
+            (Some(facts), _) => facts.state,
+            (None, Some(_)) => State::Waiting,
+            (None, None) => State::Running,
+        }
+    }
+
+    /// What it waits for, also where that ends by itself.
+    pub fn reason(&self) -> Option<&Reason> {
+        let told = self.facts.as_ref().and_then(|facts| facts.reason.as_ref());
+        self.wait.as_ref().map(|wait| &wait.reason).or(told)
+    }
+
+    /// For how long it has waited at least.
+    pub fn age(&self) -> Option<Duration> {
+        let told = self.facts.as_ref().and_then(|facts| facts.age);
+        self.wait.as_ref().map(|wait| wait.age).or(told)
+    }
+}
+
+/// Whether a task runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Waiting,
+    /// It could run, and waits for a CPU.
+    Runnable,
+    /// It runs, or has not waited for long enough to be sure: there is no stack to read.
+    Running,
+    /// By a signal, a tracer or the freezer.
+    Stopped,
+}
+
+impl State {
+    /// As in labels and JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Runnable => "runnable",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What is told of a task where all tasks of its process are asked for, blocked or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    pub state: State,
+    pub reason: Option<Reason>,
+    pub age: Option<Duration>,
+    /// What a thread's stack is read by.
+    pub anchor: Option<Anchor>,
+    /// Of the same kind.
+    pub made_by: Option<u64>,
+    pub trace: Option<Trace>,
+}
+
+/// How the runtime itself prints a task, beside its stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// Where it comes among the others.
+    pub order: u32,
+    /// It is the runtime's own, and not printed.
+    pub is_hidden: bool,
+    pub status: Reason,
+    pub minutes: u64,
+    pub is_locked: bool,
+    pub creator: Option<Arc<Creator>>,
+    /// How far into its function each frame of the stack is; 0 of inlined ones.
+    pub within: Arc<[u32]>,
+}
+
+/// What has made tasks: the function that stands there, whatever was put into it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Creator {
+    pub site: Site,
+    pub within: u32,
+}
+
+/// All tasks of a process.
+#[derive(Clone, Debug)]
+pub struct ProcessTasks {
+    pub process: Arc<Process>,
+    pub taken_at: SystemTime,
+    /// `go1.27.3`, of a process that runs Go.
+    pub go_version: Option<String>,
+    pub tasks: Vec<Task>,
+    pub incomplete: BTreeSet<Cause>,
+    /// It has ended meanwhile: what was seen of it until then.
+    pub is_gone: bool,
+    pub modules: Vec<ModuleFile>,
+}
+
+/// A file whose code a process has mapped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleFile {
+    /// As in [`Frame::module`].
+    pub name: String,
+    /// Hexadecimal; empty where it has none.
+    pub build_id: String,
 }
 
 /// The stack of a task, and what it says of it.

@@ -18,7 +18,7 @@ struct Structure {
 }
 
 /// Where each field of the entry is: the structure, and the member; `None` stands for the structure's size.
-const FIELDS: [(&str, &str, Option<&str>); 21] = [
+const FIELDS: [(&str, &str, Option<&str>); 23] = [
     ("size", "runtime.g", None),
     ("status", "runtime.g", Some("atomicstatus")),
     ("goid", "runtime.g", Some("goid")),
@@ -27,6 +27,8 @@ const FIELDS: [(&str, &str, Option<&str>); 21] = [
     ("tracking_seq", "runtime.g", Some("trackingSeq")),
     ("gopc", "runtime.g", Some("gopc")),
     ("startpc", "runtime.g", Some("startpc")),
+    ("parent", "runtime.g", Some("parentGoid")),
+    ("locked_m", "runtime.g", Some("lockedm")),
     ("m", "runtime.g", Some("m")),
     ("sched", "runtime.g", Some("sched")),
     ("gobuf_bp", "runtime.gobuf", Some("bp")),
@@ -42,7 +44,7 @@ const FIELDS: [(&str, &str, Option<&str>); 21] = [
     ("poll_wd", "runtime.pollDesc", Some("wd")),
 ];
 /// What some versions do not have.
-const OPTIONAL: [&str; 1] = ["syscall_bp"];
+const OPTIONAL: [&str; 2] = ["parent", "syscall_bp"];
 
 pub fn print(binary: &Path) -> Result<()> {
     let (version, fields) = read(binary)?;

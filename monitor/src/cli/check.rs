@@ -9,11 +9,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use regex::Regex;
 use serde::Deserialize;
 
 use super::{
-    Failure, permissions,
+    Failure, patterns, permissions,
     snapshot::{print, require_pids},
 };
 use crate::{
@@ -65,7 +64,7 @@ pub struct CheckCommand {
     allow_created_by: Vec<String>,
     /// Look at tasks of this kind only
     #[arg(long, value_enum, value_name = "KIND")]
-    kind: Vec<KindName>,
+    kind: Vec<Kind>,
     /// Tasks that may be left behind
     #[arg(long, value_name = "N", default_value_t = 0)]
     max: usize,
@@ -74,12 +73,6 @@ pub struct CheckCommand {
     report: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum KindName {
-    Thread,
-    Goroutine,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -92,7 +85,7 @@ enum Format {
 
 impl CheckCommand {
     pub fn execute(&self) -> Result<ExitCode> {
-        let allowed = self.allowed().map_err(Failure::Usage)?;
+        let allowed = self.allowed()?;
         let watch = Watch {
             pid: self.pid.clone(),
             blocked_after: Some(self.blocked_after),
@@ -151,30 +144,18 @@ impl CheckCommand {
         }
     }
 
-    fn allowed(&self) -> Result<Allowed, String> {
-        let parse = |texts: &[String]| {
-            let one = |text: &String| {
-                Regex::new(text).map_err(|error| format!("`{text}` is not a regular expression: {error}"))
-            };
-            texts.iter().map(one).collect::<Result<Vec<Regex>, _>>()
-        };
+    fn allowed(&self) -> Result<Allowed, Failure> {
         Ok(Allowed {
-            kinds: self
-                .kind
-                .iter()
-                .map(|kind| match kind {
-                    KindName::Thread => Kind::Thread,
-                    KindName::Goroutine => Kind::Goroutine,
-                })
-                .collect(),
-            deny: parse(&self.deny)?,
-            allow: parse(&self.allow)?,
-            allow_created_by: parse(&self.allow_created_by)?,
+            kinds: self.kind.clone(),
+            deny: patterns(&self.deny)?,
+            allow: patterns(&self.allow)?,
+            allow_created_by: patterns(&self.allow_created_by)?,
             before: self
                 .baseline
                 .as_deref()
                 .map(baseline)
-                .transpose()?
+                .transpose()
+                .map_err(Failure::Usage)?
                 .unwrap_or_default(),
         })
     }

@@ -8,10 +8,12 @@ mod judge;
 mod permissions;
 mod run;
 mod snapshot;
+mod stacks;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use regex::Regex;
 
 pub use self::failure::Failure;
 use crate::config::Level;
@@ -45,6 +47,7 @@ struct Cli {
 enum Command {
     Run(run::RunCommand),
     Snapshot(snapshot::SnapshotCommand),
+    Stacks(stacks::StacksCommand),
     Check(check::CheckCommand),
     Judge(judge::JudgeCommand),
     Doctor(doctor::DoctorCommand),
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(command) => command.execute(),
         Command::Snapshot(command) => command.execute(),
+        Command::Stacks(command) => command.execute(),
         Command::Check(command) => command.execute(),
         Command::Judge(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
@@ -70,6 +74,16 @@ pub fn main() -> ExitCode {
             Failure::exit_code(&error)
         }
     }
+}
+
+/// # Errors
+/// When one of them is no regular expression.
+fn patterns(texts: &[String]) -> Result<Vec<Regex>, Failure> {
+    let one = |text: &String| {
+        Regex::new(text)
+            .map_err(|error| Failure::Usage(format!("`{text}` is not a regular expression: {error}")))
+    };
+    texts.iter().map(one).collect()
 }
 
 fn start_log(level: Level) {

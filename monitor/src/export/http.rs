@@ -1,6 +1,8 @@
-//! The web server of `run`: renders the last finished pass, once, and never observes by itself.
+//! The web server of `run`: renders the last finished pass, once, and never observes by itself. All tasks of one process are
+//! asked of the thread that sweeps (`tasks`).
 
 mod connections;
+mod tasks;
 
 use std::{
     collections::HashSet,
@@ -34,6 +36,8 @@ use super::{
     prometheus,
 };
 use crate::model::Snapshot;
+
+pub use tasks::{Asker, Order, PARTIAL};
 
 /// A finished pass.
 pub struct Published {
@@ -102,6 +106,10 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// How the server answers.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Where all tasks of a process are asked for.
+    pub asker: Asker,
+    /// From when on a task is blocked.
+    pub threshold: Duration,
     /// Names that a request may use for us beside addresses and `localhost`; `None`: any.
     pub hosts: Option<HashSet<String>>,
     /// An age of the last pass at which we are not ready any more.
@@ -188,6 +196,9 @@ fn router(shared: Shared) -> Router {
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/api/v1/snapshot", get(snapshot))
+        .route("/api/v1/stacks", get(tasks::chosen))
+        .route("/debug/pprof/blocked", get(tasks::blocked))
+        .route("/debug/pprof/tasks", get(tasks::all))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found: see / for what there is\n") })
         .layer(from_fn(check_request))
         .layer(from_fn_with_state(shared.clone(), check_host))
@@ -234,7 +245,8 @@ async fn snapshot(State(shared): State<Shared>) -> Response {
 
 /// Who asks for less than everything must not take everything for it.
 async fn check_request(request: Request, next: Next) -> Response {
-    if request.uri().query().is_some_and(|query| !query.is_empty()) {
+    let has_parameters = request.uri().query().is_some_and(|query| !query.is_empty());
+    if has_parameters && !tasks::PATHS.contains(&request.uri().path()) {
         let help = "there are no parameters: ask without `?`\n";
         return (StatusCode::BAD_REQUEST, help).into_response();
     }

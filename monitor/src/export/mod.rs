@@ -8,4 +8,5 @@ pub mod judgement;
 pub mod leftover;
 pub mod metrics;
 pub mod prometheus;
+pub mod stacks;
 pub mod text;

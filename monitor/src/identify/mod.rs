@@ -16,6 +16,7 @@ mod inspector;
 mod lru;
 mod maps;
 mod module;
+mod module_files;
 mod process;
 mod prologue;
 pub mod sites;
@@ -36,6 +37,7 @@ pub use inspector::{Identity, Inspector};
 pub(crate) use lru::Lru;
 pub(crate) use maps::Maps;
 pub use maps::MapsError;
+pub use module_files::modules;
 pub use stacks::{Identifier, New};
 pub(crate) use text::clean;
 

@@ -24,6 +24,7 @@ mod signals;
 mod sites;
 mod spawn_sites;
 mod spawns;
+mod stacks;
 mod steady;
 mod stops;
 mod support;

@@ -44,8 +44,8 @@ struct Process {
 /// A walk over a process's goroutines.
 struct Walk {
     who: Who,
-    /// Addresses still to be read, in falling order.
-    left: Vec<u64>,
+    /// Addresses still to be read, in falling order, each with its place in the runtime's list.
+    left: Vec<(u64, u32)>,
 }
 
 /// Reads goroutines of other processes. It belongs into a process that may hang or die.
@@ -82,11 +82,19 @@ impl Inspector {
         match question {
             Question::Begin(who) => self.begin(*who).map(Answer::Begun),
             Question::Next => self.next().map(Answer::Some),
-            Question::Stacks(who, wanted) => self.stacks(*who, wanted).map(Answer::Stacks),
+            Question::Stacks(who, wanted) => self.stacks(*who, wanted, false).map(Answer::Stacks),
+            Question::StacksNow(who, wanted) => self.stacks(*who, wanted, true).map(Answer::Stacks),
             Question::Name(who, stacks) => self.name(*who, stacks).map(Answer::Named),
             Question::Points(who) => {
                 let (bias, program) = self.program(*who)?;
                 Ok(Answer::Points(points::find(*who, &program, bias, &memory(*who)?)))
+            }
+            Question::Creators(who, made_at) => {
+                let (_, program) = self.program(*who)?;
+                let made_at = made_at.iter().take(MAX_SITES);
+                Ok(Answer::Creators(
+                    made_at.map(|pc| frames::creator(&program, *pc)).collect(),
+                ))
             }
             Question::Sites { who, made_at, runs } => {
                 let (_, program) = self.program(*who)?;
@@ -103,10 +111,11 @@ impl Inspector {
         self.walk = None;
         let (bias, program) = self.program(who)?;
         let mut memory = memory(who)?;
-        let mut left = list(&program, bias, &mut memory)?;
+        let listed = list(&program, bias, &mut memory)?;
+        let mut left: Vec<(u64, u32)> = listed.into_iter().zip(0..).collect();
         // As they lie in memory, so that neighbours are read together; each once, whatever the list says.
         left.sort_unstable_by(|a, b| b.cmp(a));
-        left.dedup();
+        left.dedup_by_key(|(address, _)| *address);
         let begun = Begun {
             version: program.version.text.clone(),
             count: left.len() as u64,
@@ -123,17 +132,22 @@ impl Inspector {
         let (bias, program) = self.program(walk.who)?;
         let mut memory = memory(walk.who)?;
         let from = walk.left.len().saturating_sub(BATCH);
-        let mut addresses = walk.left.split_off(from);
-        addresses.reverse();
+        let mut places = walk.left.split_off(from);
+        places.reverse();
+        let addresses: Vec<u64> = places.iter().map(|(address, _)| *address).collect();
         let mut batch = Batch {
             began: now(),
             is_last: walk.left.is_empty(),
             ..Batch::default()
         };
         let mut goroutines = Vec::with_capacity(addresses.len());
-        for decoded in read(&program, &mut memory, &addresses) {
+        let mut orders = Vec::with_capacity(addresses.len());
+        for (decoded, (_, order)) in read(&program, &mut memory, &addresses).into_iter().zip(places) {
             match decoded {
-                Decoded::Live(goroutine) => goroutines.push(goroutine),
+                Decoded::Live(goroutine) => {
+                    goroutines.push(goroutine);
+                    orders.push(order);
+                }
                 Decoded::Dead => {}
                 Decoded::Invalid => batch.unreadable += 1,
             }
@@ -143,7 +157,8 @@ impl Inspector {
         batch.records = goroutines
             .iter()
             .zip(threads)
-            .map(|(goroutine, thread)| Record {
+            .zip(orders)
+            .map(|((goroutine, thread), order)| Record {
                 address: goroutine.address,
                 id: goroutine.id,
                 status: goroutine.status,
@@ -154,6 +169,9 @@ impl Inspector {
                 startpc: goroutine.startpc.wrapping_sub(bias),
                 place: goroutine.place(),
                 thread,
+                order,
+                parent: goroutine.parent,
+                is_locked: goroutine.is_locked,
             })
             .collect();
         if !batch.is_last {
@@ -162,21 +180,16 @@ impl Inspector {
         Ok(batch)
     }
 
-    fn stacks(&mut self, who: Who, wanted: &[Wanted]) -> Result<Stacks, Unknown> {
+    /// `again`: those that have run while their stacks were read are told to have.
+    fn stacks(&mut self, who: Who, wanted: &[Wanted], again: bool) -> Result<Stacks, Unknown> {
         let wanted = &wanted[..wanted.len().min(MAX_STACKS)];
         let (bias, program) = self.program(who)?;
         let mut memory = memory(who)?;
         let addresses: Vec<u64> = wanted.iter().map(|wanted| wanted.address).collect();
         let mut found = read(&program, &mut memory, &addresses);
         for (wanted, found) in wanted.iter().zip(&mut found) {
-            let is_same = |goroutine: &Goroutine| {
-                goroutine.id == wanted.id
-                    && goroutine.seq == wanted.seq
-                    && goroutine.place() == wanted.place
-                    && goroutine.status != Status::Active
-            };
             match found {
-                Decoded::Live(goroutine) if is_same(goroutine) => {}
+                Decoded::Live(goroutine) if is_still(goroutine, wanted) => {}
                 Decoded::Invalid => {}
                 _ => *found = Decoded::Dead,
             }
@@ -235,6 +248,15 @@ impl Inspector {
                 };
             }
         }
+        if again {
+            let later = read(&program, &mut memory, &addresses);
+            for ((wanted, found), outcome) in wanted.iter().zip(later).zip(&mut answer.outcomes) {
+                match found {
+                    Decoded::Live(goroutine) if is_still(&goroutine, wanted) => {}
+                    _ => *outcome = Outcome::Moved,
+                }
+            }
+        }
         Ok(answer)
     }
 
@@ -246,11 +268,12 @@ impl Inspector {
             .map(|process| process.module.clone())
             .unwrap_or_default();
         let one = |pcs: &Vec<u64>| {
-            let (frames, truncated) = frames::of_stack(&program, &module, pcs);
+            let told = frames::of_stack(&program, &module, pcs);
             Named {
-                block_site: sites::block_site(&frames, program.library.as_deref()),
-                frames,
-                truncated,
+                block_site: sites::block_site(&told.frames, program.library.as_deref()),
+                frames: told.frames,
+                within: told.within,
+                truncated: told.truncated,
             }
         };
         Ok(stacks.iter().take(MAX_NAMED).map(one).collect())
@@ -311,6 +334,13 @@ impl Inspector {
         }
         program.map(|program| (bias, program))
     }
+}
+
+fn is_still(goroutine: &Goroutine, wanted: &Wanted) -> bool {
+    goroutine.id == wanted.id
+        && goroutine.seq == wanted.seq
+        && goroutine.place() == wanted.place
+        && goroutine.status != Status::Running
 }
 
 fn memory(who: Who) -> Result<Memory, Unknown> {

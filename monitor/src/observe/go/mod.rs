@@ -93,8 +93,8 @@ impl Goroutines {
         self.worker.helper_pid()
     }
 
-    /// Orders a look at each process that may run Go.
-    pub fn look(&mut self, observations: &[Observation]) {
+    /// Orders a look at each process that may run Go; with `whole` at that one alone, of which all is to be told then.
+    pub fn look(&mut self, observations: &[Observation], whole: Option<ProcessId>) {
         let alive: HashSet<ProcessId> = observations.iter().map(|it| it.process.id).collect();
         if self.processes.keys().any(|id| !alive.contains(id)) {
             self.processes.retain(|id, _| alive.contains(id));
@@ -102,6 +102,9 @@ impl Goroutines {
         }
         for observation in observations {
             let process = observation.process.id;
+            if whole.is_some_and(|whole| whole != process) {
+                continue;
+            }
             let Some(thread) = observation.tasks.iter().find(|task| task.kind == Kind::Thread) else {
                 continue;
             };
@@ -118,6 +121,7 @@ impl Goroutines {
                     process,
                     tid: thread.id as u32,
                     unnamed: spawning.map(|it| it.unnamed(process)).unwrap_or_default(),
+                    whole: whole.is_some(),
                 });
             }
         }
@@ -220,6 +224,7 @@ fn add(observation: &mut Observation, view: View) {
                 && let Some(task) = tasks.get_mut(index)
             {
                 wait_of_thread(task, thread);
+                tell_of_thread(task, thread);
             }
         }
     }
@@ -244,6 +249,14 @@ fn wait_of_thread(task: &mut Task, thread: &Task) {
         }
         // It runs, or the call has a timeout.
         None => task.wait = None,
+    }
+}
+
+/// Of one whose wait ends by itself there is still something to tell.
+fn tell_of_thread(task: &mut Task, thread: &Task) {
+    if let (Some(facts), Some(told)) = (&mut task.facts, &thread.facts) {
+        facts.state = told.state;
+        facts.reason = told.reason.clone().or_else(|| facts.reason.take());
     }
 }
 

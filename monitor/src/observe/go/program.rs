@@ -76,6 +76,18 @@ pub struct Program {
 }
 
 impl Program {
+    /// Where an address is in the program's file; the address itself where it is in none of its segments.
+    pub fn file_offset(&self, address: u64) -> u64 {
+        let segments = self.functions.space().segments().iter();
+        let inside = |segment: &&Segment| {
+            (segment.address..segment.address.saturating_add(segment.file_size)).contains(&address)
+        };
+        segments
+            .clone()
+            .find(inside)
+            .map_or(address, |segment| address - segment.address + segment.offset)
+    }
+
     /// `bias`: how far behind the linker's addresses the process has the program.
     ///
     /// # Errors

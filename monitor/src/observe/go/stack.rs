@@ -137,6 +137,8 @@ mod tests {
             wait_since: 0,
             gopc: 0,
             startpc: 0,
+            parent: 0,
+            is_locked: false,
             stack: 0x1000..0x1000 + bytes.len() as u64,
             sp: 0x1000,
             pc: 0x40_0001,

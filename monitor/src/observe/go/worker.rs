@@ -1,5 +1,7 @@
 //! The thread that looks at goroutines: no target can delay a sweep, and none but itself for long.
 
+mod whole;
+
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     fs, io,
@@ -11,6 +13,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+use whole::Whole;
 
 use super::{
     protocol::{Answer, Batch, MAX_NAMED, MAX_SITES, MAX_STACKS, Outcome, Points, Question, Refusal, Who},
@@ -41,6 +45,8 @@ pub struct Look {
     pub tid: u32,
     /// What is to be named besides.
     pub unnamed: Vec<Place>,
+    /// Whether all is to be told of all its goroutines, with the stacks of those that do not run.
+    pub whole: bool,
 }
 
 /// What is asked of the worker.
@@ -221,13 +227,16 @@ impl Clerk {
             start_boottime: look.process.start_boottime,
             exec_id: look.process.exec_id,
         };
-        let looked = self.try_look(who, &mut process, &look.unnamed, now + BUDGET);
+        let looked = self.try_look(who, &mut process, &look, now + BUDGET);
         let view = match looked {
-            Ok(incomplete) => process.view(
+            Ok((incomplete, None)) => process.view(
                 self.reads_stacks.then_some(self.threshold),
                 incomplete,
                 &look.unnamed,
             ),
+            Ok((incomplete, Some(whole))) => {
+                whole.complete(process.view(None, incomplete, &look.unnamed), &process.memory)
+            }
             Err(Failure::NotGo) => return None,
             Err(Failure::Incomplete(..)) if is_gone(who) => {
                 nothing(&process.version, Cause::GoroutinesPending)
@@ -251,9 +260,9 @@ impl Clerk {
         &mut self,
         who: Who,
         process: &mut Process,
-        unnamed: &[Place],
+        look: &Look,
         until: Instant,
-    ) -> Result<BTreeSet<Cause>, Failure> {
+    ) -> Result<(BTreeSet<Cause>, Option<Whole>), Failure> {
         let Answer::Begun(begun) = self.ask(who, &Question::Begin(who), until)? else {
             return Err(another_answer());
         };
@@ -265,13 +274,14 @@ impl Clerk {
             };
             process.points = Some(points.map(Arc::new));
         }
-        process.number(unnamed);
+        process.number(&look.unnamed);
         let memory = &mut process.memory;
         memory.set_reasons(begun.reasons);
         let mut incomplete = BTreeSet::new();
         // Of those that there ever were; how many live is seen only then.
         let mut entries = Vec::with_capacity(usize::try_from(begun.count).unwrap_or(0).min(MAX_RESERVED));
         let mut began = None;
+        let mut whole = look.whole.then(Whole::default);
         loop {
             let Answer::Some(batch) = self.ask(who, &Question::Next, until)? else {
                 return Err(another_answer());
@@ -283,6 +293,9 @@ impl Clerk {
                 ..
             } = &batch;
             let began = *began.get_or_insert(batch.began);
+            if let Some(whole) = &mut whole {
+                whole.note(records, batch.began);
+            }
             entries.extend(
                 records
                     .iter()
@@ -298,8 +311,12 @@ impl Clerk {
         let read = begun_at.elapsed();
         memory.tracker.look(began.unwrap_or_default(), entries);
         self.name_places(who, memory, until)?;
+        if let Some(mut whole) = whole {
+            self.read_whole(who, memory, &mut whole, until)?;
+            return Ok((incomplete, Some(whole)));
+        }
         if !self.reads_stacks {
-            return Ok(incomplete);
+            return Ok((incomplete, None));
         }
         let unasked = memory.unasked(self.threshold);
         if !unasked.is_empty() {
@@ -314,7 +331,7 @@ impl Clerk {
             unasked.len(),
             begun_at.elapsed()
         );
-        Ok(incomplete)
+        Ok((incomplete, None))
     }
 
     fn name_places(&mut self, who: Who, memory: &mut Memory, until: Instant) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{Asked, MAX_READ, Reply, Request, receive, send};
 use crate::{
-    identify::{Inspector, Options},
+    identify::{Inspector, Options, modules},
     observe::{go, memory::read_present, thread::holders::is_private},
 };
 
@@ -76,6 +76,9 @@ fn answer(inspector: &mut Inspector, go: &mut go::Inspector, request: &Request) 
                 .thread_start(*pid, *tid, *thread_pointer)
                 .map_err(|error| error.to_string()),
         ),
+        Request::Modules { pid, tid } => {
+            Reply::Modules(modules(*pid, *tid).map_err(|error| error.to_string()))
+        }
         Request::Birth(birth) => Reply::Birth(inspector.birth(birth).map_err(|error| error.to_string())),
     }
 }
