@@ -80,6 +80,7 @@ pub struct CheckCommand {
 enum KindName {
     Thread,
     Goroutine,
+    Tokio,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -165,6 +166,7 @@ impl CheckCommand {
                 .map(|kind| match kind {
                     KindName::Thread => Kind::Thread,
                     KindName::Goroutine => Kind::Goroutine,
+                    KindName::Tokio => Kind::Tokio,
                 })
                 .collect(),
             deny: parse(&self.deny)?,

@@ -27,4 +27,5 @@ mod spawns;
 mod steady;
 mod stops;
 mod support;
+mod tokio;
 mod verdicts;
