@@ -35,9 +35,11 @@ impl Monitor {
         };
         let taken_at = self.swept_at;
         // One that was ordered for the last pass is not what is asked for.
-        self.goroutines
-            .attach(std::slice::from_mut(&mut seen.clone()), self.options.patience);
+        let before = &mut [seen.clone()];
+        self.goroutines.attach(before, self.options.patience);
+        self.tokio.attach(before, self.options.patience);
         self.goroutines.look(&observations, Some(seen.process.id));
+        self.tokio.look(&observations, &records, Some(seen.process.id));
         let modules = self.modules(&seen.process, &records);
         let mut is_gone = false;
         for _ in 0..LOOKS {
@@ -58,6 +60,7 @@ impl Monitor {
         self.tend_spawn_probes(&mut observations);
         self.tell_entries(&mut told, &records);
         self.goroutines.attach(&mut told, self.options.patience);
+        self.tokio.attach(&mut told, self.options.patience);
         let [seen] = told;
         Ok(Some(ProcessTasks {
             taken_at,

@@ -4,10 +4,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    offsets::Offsets,
-    space::{half, word},
-};
+use super::offsets::Offsets;
+use crate::observe::memory::space::{half, word};
 
 /// `g.atomicstatus`; the collector marks one that it looks at.
 const SCANNED: u32 = 0x1000;

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     goroutine::{Goroutine, Status},
     pclntab::Pclntab,
-    space::{Space, word},
 };
+use crate::observe::memory::space::{Space, word};
 
 /// Return addresses of one stack; what lies further out is left out.
 pub const MAX_PCS: usize = 256;
@@ -118,10 +118,8 @@ impl Copied<'_> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{
-        super::{pclntab::Header, space::Flat},
-        *,
-    };
+    use super::{super::pclntab::Header, *};
+    use crate::observe::memory::space::Flat;
 
     const GOEXIT: std::ops::Range<u64> = 0x50_0000..0x50_0010;
 
