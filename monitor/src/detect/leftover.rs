@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use regex::Regex;
 
+use super::runtimes::is_runtimes_own;
 use crate::model::{Group, Kind, ProcessReport, Snapshot, WaitClass};
 
 /// What is no fault.
@@ -81,7 +82,7 @@ fn is_fault(report: &ProcessReport, group: &Group, allowed: &Allowed) -> bool {
     let is_denied = any(&allowed.deny, &names);
     let is_looked_at = allowed.kinds.is_empty() || allowed.kinds.contains(&group.key.kind);
     let is_meant = if allowed.deny.is_empty() {
-        group.key.class == WaitClass::Internal && !report.is_idle_scheduler(group)
+        group.key.class == WaitClass::Internal && !is_runtimes_own(report, group)
     } else {
         is_denied
     };

@@ -45,8 +45,9 @@ struct DeadlockJson<'a> {
     ids: &'a [u64],
 }
 
+/// A group, here and wherever else one is told.
 #[derive(Serialize)]
-struct GroupJson<'a> {
+pub struct GroupJson<'a> {
     kind: Kind,
     reason: &'a str,
     wait_class: WaitClass,
@@ -171,7 +172,7 @@ fn process(report: &ProcessReport, detail: Detail) -> ProcessJson<'_> {
     }
 }
 
-fn group(group: &Group, detail: Detail) -> GroupJson<'_> {
+pub fn group(group: &Group, detail: Detail) -> GroupJson<'_> {
     let stack = group.stack.as_ref().filter(|_| detail == Detail::Stacks);
     GroupJson {
         kind: group.key.kind,

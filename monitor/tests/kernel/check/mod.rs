@@ -1,5 +1,7 @@
 //! `taskleak check`: what a test has left behind.
 
+mod command;
+
 use std::{path::PathBuf, process::Output};
 
 use testbed::Program;
@@ -134,7 +136,7 @@ fn reports_are_for_machines() {
     );
     let xml = std::fs::read_to_string(report.path()).unwrap();
     assert!(
-        xml.contains("<testsuite name=\"taskleak\" tests=\"1\" failures=\"1\""),
+        xml.contains("<testsuites name=\"taskleak\" tests=\"1\" skipped=\"0\" failures=\"1\""),
         "{xml}"
     );
     assert!(xml.contains("<failure message=\"blockers (pid "), "{xml}");
@@ -150,7 +152,7 @@ fn reports_are_for_machines() {
 #[test]
 fn a_goroutine_that_a_handler_left_is_found_by_its_name() {
     let scenarios = ["article_log_follower=2", "article_producer=3"];
-    let Some(target) = super::go::bed::start("check::go", "1.27", testbed::go::Flavor::Plain, &scenarios)
+    let Some(target) = crate::go::bed::start("check::go", "1.27", testbed::go::Flavor::Plain, &scenarios)
     else {
         return;
     };

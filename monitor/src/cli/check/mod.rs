@@ -1,15 +1,17 @@
 //! `taskleak check`: a gate for tests.
 
+mod baseline;
+mod command;
+
 use std::{
-    collections::HashSet,
-    path::{Path, PathBuf},
+    ffi::OsString,
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use serde::Deserialize;
 
 use super::{
     Failure, patterns, permissions,
@@ -18,7 +20,7 @@ use super::{
 use crate::{
     config::{Span, Watch},
     detect::leftover::{Allowed, Leftover, leftovers},
-    export::leftover::{github, junit, text},
+    export::leftover::{Outcome, github, json, junit, text},
     model::{Kind, Snapshot},
     pipeline::Monitor,
 };
@@ -31,19 +33,24 @@ const LAST_GAP: Duration = Duration::from_secs(2);
 /// All ids are wanted: those of the baseline are left out one by one.
 const ALL_IDS: u32 = 1_000_000;
 
-/// Fail (exit 1) when a program has blocked tasks left behind
+/// Fail (exit 1) when a program, or a command that it runs, has blocked tasks left behind
 #[derive(Args)]
 #[command(
     after_help = "Left behind is what is blocked in its own program (locks, channels, joins) and was not there at the \
-                  baseline. Waits for the world (accept, epoll, read) count only where --deny names them.\nExample: \
-                  taskleak snapshot --pid 7 --format json --max-ids 1000000 > before.json; run the tests; \
-                  taskleak check --pid 7 --baseline before.json"
+                  baseline. Waits for the world (accept, epoll, read) count only where --deny names them.\nA command is held \
+                  when it wants to end, with all its threads alive, and let go at once after the look; its output and its exit \
+                  code stay its own (1 when it succeeds and something is left behind). One that a signal ends is not judged.\n\
+                  Examples:\n  taskleak check -- ./integration-tests\n  taskleak snapshot --pid 7 --format json --max-ids \
+                  1000000 > before.json; run the tests; taskleak check --pid 7 --baseline before.json"
 )]
 pub struct CheckCommand {
     /// Processes to look at; several with commas or several flags
-    #[arg(long, value_name = "PID", value_delimiter = ',', required = true,
-          value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "PID", value_delimiter = ',', required_unless_present = "command",
+          conflicts_with = "command", value_parser = clap::value_parser!(u32).range(1..))]
     pid: Vec<u32>,
+    /// Command to run and to look at, with its arguments
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<OsString>,
     /// How long tasks may take to go; ends early when nothing is left behind
     #[arg(long, value_name = "DURATION", default_value = "5s")]
     settle: Span,
@@ -73,12 +80,17 @@ pub struct CheckCommand {
     report: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Write what is found to this file, and not to standard output (of a command: to standard error)
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Format {
     /// For people
     Text,
+    /// Schema 1, see docs/check.schema.json
+    Json,
     /// Workflow commands of GitHub Actions, which show as annotations
     Github,
 }
@@ -86,8 +98,22 @@ enum Format {
 impl CheckCommand {
     pub fn execute(&self) -> Result<ExitCode> {
         let allowed = self.allowed()?;
+        permissions::check()?;
+        if !self.command.is_empty() {
+            return command::check(self, allowed);
+        }
+        let begun = Instant::now();
+        let mut monitor = self.monitor(&self.pid)?;
+        let least = self.least();
+        let found = self.settled(&mut monitor, &allowed, least, self.settle.0)?;
+        let pids: Vec<String> = self.pid.iter().map(u32::to_string).collect();
+        let failed = self.report(&pids.join(", "), begun, found)?;
+        Ok(ExitCode::from(u8::from(failed)))
+    }
+
+    fn monitor(&self, pids: &[u32]) -> Result<Monitor> {
         let watch = Watch {
-            pid: self.pid.clone(),
+            pid: pids.to_vec(),
             blocked_after: Some(self.blocked_after),
             max_ids: Some(ALL_IDS),
             no_spawn_probes: Some(true),
@@ -96,37 +122,57 @@ impl CheckCommand {
         let options = watch
             .check(self.blocked_after.0, PATIENCE, false)
             .map_err(Failure::from)?;
-        permissions::check()?;
-        let begun = Instant::now();
-        let mut monitor = Monitor::start(options).map_err(Failure::from)?;
-        let found = self.settled(&mut monitor, &allowed)?;
+        Ok(Monitor::start(options).map_err(Failure::from)?)
+    }
+
+    /// Says what was found, to people and to machines. Whether it is too much.
+    fn report(&self, of: &str, begun: Instant, found: Vec<Leftover>) -> Result<bool> {
         let left: usize = found.iter().map(|leftover| leftover.group.count).sum();
-        let failed = left > self.max;
+        let outcome = Outcome {
+            name: format!("no task left behind in {of}"),
+            took: begun.elapsed(),
+            max: self.max,
+            failed: left > self.max,
+            left,
+            found,
+        };
         if let Some(path) = &self.report {
-            let faults = if failed { found.as_slice() } else { &[] };
-            let pids: Vec<String> = self.pid.iter().map(u32::to_string).collect();
-            let name = format!("no task left behind in {}", pids.join(", "));
-            std::fs::write(path, junit(&name, begun.elapsed().as_secs_f64(), faults))
+            std::fs::write(path, junit(&outcome)?)
                 .with_context(|| format!("the report {} cannot be written", path.display()))?;
         }
-        if !failed {
-            return print(&format!(
-                "Nothing is left behind ({left} tasks, {} allowed).\n",
-                self.max
-            ));
+        let said = match self.format {
+            Format::Text => text(&outcome),
+            Format::Json => json(&outcome)?,
+            Format::Github => github(&outcome),
+        };
+        match &self.output {
+            Some(path) => {
+                std::fs::write(path, said).with_context(|| format!("{} cannot be written", path.display()))?
+            }
+            // Its output is the command's.
+            None if !self.command.is_empty() => eprint!("{said}"),
+            None => {
+                print(&said)?;
+            }
         }
-        print(&match self.format {
-            Format::Text => text(&found),
-            Format::Github => github(&found),
-        })?;
-        Ok(ExitCode::from(1))
+        Ok(outcome.failed)
+    }
+
+    /// How long a process must have been looked at: a goroutine's wait is dated by the first look, and confirmed by one
+    /// more.
+    fn least(&self) -> Duration {
+        self.blocked_after.0 * 2 + FIRST_GAP
     }
 
     /// Looks until nothing is left behind, or time is up.
-    fn settled(&self, monitor: &mut Monitor, allowed: &Allowed) -> Result<Vec<Leftover>> {
-        // A goroutine's wait is dated by the first look, and confirmed by one more.
-        let least = self.blocked_after.0 * 2 + FIRST_GAP;
-        let until = Instant::now() + self.settle.0.max(least);
+    fn settled(
+        &self,
+        monitor: &mut Monitor,
+        allowed: &Allowed,
+        least: Duration,
+        settle: Duration,
+    ) -> Result<Vec<Leftover>> {
+        let until = Instant::now() + settle.max(least);
         let mut gap = FIRST_GAP;
         loop {
             let snapshot = monitor.pass().context("a sweep failed")?;
@@ -153,7 +199,7 @@ impl CheckCommand {
             before: self
                 .baseline
                 .as_deref()
-                .map(baseline)
+                .map(baseline::read)
                 .transpose()
                 .map_err(Failure::Usage)?
                 .unwrap_or_default(),
@@ -168,45 +214,4 @@ fn is_pending(snapshot: &Snapshot) -> bool {
         .iter()
         .flat_map(|report| &report.incomplete)
         .any(|cause| cause.passes())
-}
-
-#[derive(Deserialize)]
-struct Document {
-    schema: u32,
-    processes: Vec<BaselineProcess>,
-}
-
-#[derive(Deserialize)]
-struct BaselineProcess {
-    pid: u32,
-    groups: Vec<BaselineGroup>,
-}
-
-#[derive(Deserialize)]
-struct BaselineGroup {
-    kind: Kind,
-    ids: Vec<u64>,
-    ids_truncated: bool,
-}
-
-/// Tasks of a snapshot's JSON.
-fn baseline(path: &Path) -> Result<HashSet<(u32, Kind, u64)>, String> {
-    let wrong = |cause: String| format!("the baseline {}: {cause}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let document: Document = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    if document.schema != 1 {
-        return Err(wrong(format!("it is of schema {}, not 1", document.schema)));
-    }
-    let mut before = HashSet::new();
-    for process in document.processes {
-        for group in process.groups {
-            if group.ids_truncated {
-                return Err(wrong(
-                    "not all ids are in it: take it with `taskleak snapshot --max-ids 1000000`".to_owned(),
-                ));
-            }
-            before.extend(group.ids.into_iter().map(|id| (process.pid, group.kind, id)));
-        }
-    }
-    Ok(before)
 }
