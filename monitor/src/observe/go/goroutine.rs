@@ -46,6 +46,8 @@ pub struct Goroutine {
     /// Number of the goroutine that made it, or 0.
     pub parent: u64,
     pub is_locked: bool,
+    /// The first of the `sudog`s that it waits with, or 0.
+    pub waiting: u64,
     pub stack: Range<u64>,
     pub sp: u64,
     pub pc: u64,
@@ -120,6 +122,7 @@ impl Goroutine {
                 offset => word(offset)?,
             },
             is_locked: word(offsets.locked_m)? != 0,
+            waiting: word(offsets.waiting)?,
             stack,
             sp,
             pc,

@@ -1,6 +1,9 @@
 //! The helper's side: reads Go programs and their goroutines.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    collections::HashSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use super::{
     frames,
@@ -14,6 +17,7 @@ use super::{
     reads::{check, list, read, some_stacks, threads},
     sites,
     stack::{Copied, Pcs},
+    timers,
 };
 use crate::observe::{
     helper::Who,
@@ -171,6 +175,7 @@ impl Inspector {
             outcomes: vec![Outcome::Moved; wanted.len()],
             stacks: Vec::new(),
         };
+        let timed = timed(&program, &mut memory, &found);
         let mut numbers = std::collections::HashMap::new();
         let mut order: Vec<usize> = (0..found.len()).collect();
         order.sort_unstable_by_key(|number| match &found[*number] {
@@ -208,16 +213,11 @@ impl Inspector {
                     answer.stacks.push(pcs.clone());
                     next
                 });
-                let is_io = program
-                    .reasons
-                    .get(usize::from(goroutine.reason))
-                    .map(String::as_str)
-                    == Some(poll::REASON);
+                let is_io = program.waits_for(goroutine) == Some(poll::REASON);
                 answer.outcomes[*number] = Outcome::Stack {
                     number: index,
-                    has_deadline: is_io
-                        && goroutine.status == Status::Waiting
-                        && poll::has_deadline(program.offsets, &mut memory, goroutine, bytes),
+                    has_deadline: timed.contains(number)
+                        || is_io && poll::has_deadline(program.offsets, &mut memory, goroutine, bytes),
                 };
             }
         }
@@ -255,6 +255,26 @@ impl Inspector {
             Ok(program)
         })
     }
+}
+
+/// Of these goroutines the numbers of those that a timer will wake.
+fn timed(program: &Program, memory: &mut Memory, found: &[Decoded]) -> HashSet<usize> {
+    let (numbers, lists): (Vec<usize>, Vec<u64>) = found
+        .iter()
+        .enumerate()
+        .filter_map(|(number, found)| match found {
+            Decoded::Live(goroutine) => Some((number, goroutine)),
+            _ => None,
+        })
+        .filter(|(_, goroutine)| program.waits_for(goroutine).is_some_and(timers::may_end))
+        .map(|(number, goroutine)| (number, goroutine.waiting))
+        .unzip();
+    let ends = timers::end_by_themselves(program.offsets, memory, &lists, monotonic());
+    let numbers = numbers.into_iter().zip(ends);
+    numbers
+        .filter(|(_, ends)| *ends)
+        .map(|(number, _)| number)
+        .collect()
 }
 
 fn is_still(goroutine: &Goroutine, wanted: &Wanted) -> bool {

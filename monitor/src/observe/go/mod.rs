@@ -2,7 +2,7 @@
 //! the program.
 //!
 //! In the helper process: `buildinfo` (the version), `pclntab` (its table of functions), `program` (where the runtime
-//! has what), `reads`, `goroutine`, `stack`, `poll` (reads of the process), `frames`, `wrapper`,
+//! has what), `reads`, `goroutine`, `stack`, `poll`, `timers` (reads of the process), `frames`, `wrapper`,
 //! `sites` (names), `points` (where probes go), `inspector` (answers). In the monitor: `worker` (asks), `tracker` (since
 //! when), `reasons`, `view` (tasks), `spawning` and `books` (who makes goroutines).
 //! What must be added for a new version of Go is one entry in `offsets`.
@@ -23,6 +23,7 @@ mod reasons;
 mod sites;
 mod spawning;
 mod stack;
+mod timers;
 mod tracker;
 mod view;
 mod worker;

@@ -137,6 +137,7 @@ mod tests {
             startpc: 0,
             parent: 0,
             is_locked: false,
+            waiting: 0,
             stack: 0x1000..0x1000 + bytes.len() as u64,
             sp: 0x1000,
             pc: 0x40_0001,
