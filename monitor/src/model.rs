@@ -627,9 +627,15 @@ pub struct ProcessReport {
 impl ProcessReport {
     /// Whether the group is of threads that Go's scheduler keeps for the goroutines to come.
     pub fn is_idle_scheduler(&self, group: &Group) -> bool {
-        let site = group.key.block_site.as_ref().map_or("", |site| &site.function);
-        self.go_version.is_some() && group.key.kind == Kind::Thread && site.starts_with("runtime.")
+        let site = group.key.block_site.as_ref().map(|site| site.function.as_str());
+        self.go_version.is_some() && is_idle_scheduler(group.key.kind, site)
     }
+}
+
+/// Whether a task that blocks there, in a program that runs Go, is a thread that its scheduler keeps for the goroutines to
+/// come.
+pub fn is_idle_scheduler(kind: Kind, block_site: Option<&str>) -> bool {
+    kind == Kind::Thread && block_site.is_some_and(|function| function.starts_with("runtime."))
 }
 
 /// What the spawn probes say of a process's tasks of one kind.

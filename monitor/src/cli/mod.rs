@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 mod check;
+mod connect;
 mod doctor;
 mod failure;
 mod health;
@@ -9,6 +10,7 @@ mod permissions;
 mod run;
 mod snapshot;
 mod stacks;
+mod top;
 
 use std::process::ExitCode;
 
@@ -48,6 +50,7 @@ enum Command {
     Run(run::RunCommand),
     Snapshot(snapshot::SnapshotCommand),
     Stacks(stacks::StacksCommand),
+    Top(top::TopCommand),
     Check(check::CheckCommand),
     Judge(judge::JudgeCommand),
     Doctor(doctor::DoctorCommand),
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Run(command) => command.execute(),
         Command::Snapshot(command) => command.execute(),
         Command::Stacks(command) => command.execute(),
+        Command::Top(command) => command.execute(),
         Command::Check(command) => command.execute(),
         Command::Judge(command) => command.execute(),
         Command::Doctor(command) => command.execute(),

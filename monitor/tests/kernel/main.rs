@@ -28,4 +28,5 @@ mod stacks;
 mod steady;
 mod stops;
 mod support;
+mod top;
 mod verdicts;

@@ -1,5 +1,6 @@
 //! `taskleak stacks`: every task of a process.
 
+mod connect;
 mod daemon;
 mod debug2;
 mod formats;
