@@ -42,6 +42,7 @@ pub struct Process {
 }
 
 /// Who a process is to Kubernetes. Empty strings are "not known".
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pod {
     pub name: String,
@@ -50,6 +51,7 @@ pub struct Pod {
 }
 
 /// What kind of thing runs the code.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
 )]
@@ -72,6 +74,7 @@ impl Kind {
 }
 
 /// Whether a task waits for the world or for its own program.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WaitClass {
@@ -250,6 +253,7 @@ impl Task {
 }
 
 /// Whether a task runs.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -346,6 +350,7 @@ pub struct Stack {
 }
 
 /// A place in the code of a target.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Site {
     pub function: String,
@@ -354,6 +359,7 @@ pub struct Site {
 }
 
 /// One frame of a stack, as it leaves the monitor: never an address of the target.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Frame {
     /// Demangled; `None` where no symbol covers it.
@@ -476,6 +482,7 @@ pub struct GroupKey {
 }
 
 /// What is thought of a group.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -510,6 +517,7 @@ impl Verdict {
 }
 
 /// Which count a verdict was made from.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Basis {
@@ -569,6 +577,7 @@ impl Group {
 }
 
 /// How a count has changed over a window of time.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Growth {
     pub from: f64,
@@ -581,6 +590,7 @@ pub struct Growth {
 }
 
 /// What is usual of a group's waits: of those that reach the threshold and end, this share ends within so long.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Usual {
     pub share: f64,

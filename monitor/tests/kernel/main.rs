@@ -19,6 +19,7 @@ mod many;
 mod monitoring;
 mod namespaces;
 mod requests;
+mod schemas;
 mod selection;
 mod signals;
 mod sites;
