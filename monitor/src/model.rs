@@ -42,6 +42,7 @@ pub struct Process {
 }
 
 /// Who a process is to Kubernetes. Empty strings are "not known".
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pod {
     pub name: String,
@@ -50,6 +51,7 @@ pub struct Pod {
 }
 
 /// What kind of thing runs the code.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
 )]
@@ -75,6 +77,7 @@ impl Kind {
 }
 
 /// Whether a task waits for the world or for its own program.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WaitClass {
@@ -253,6 +256,7 @@ impl Task {
 }
 
 /// Whether a task runs.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -349,6 +353,7 @@ pub struct Stack {
 }
 
 /// A place in the code of a target.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Site {
     pub function: String,
@@ -357,6 +362,7 @@ pub struct Site {
 }
 
 /// One frame of a stack, as it leaves the monitor: never an address of the target.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Frame {
     /// Demangled; `None` where no symbol covers it.
@@ -502,6 +508,7 @@ pub struct GroupKey {
 }
 
 /// What is thought of a group.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -536,6 +543,7 @@ impl Verdict {
 }
 
 /// Which count a verdict was made from.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Basis {
@@ -595,6 +603,7 @@ impl Group {
 }
 
 /// How a count has changed over a window of time.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Growth {
     pub from: f64,
@@ -607,6 +616,7 @@ pub struct Growth {
 }
 
 /// What is usual of a group's waits: of those that reach the threshold and end, this share ends within so long.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Usual {
     pub share: f64,
@@ -655,9 +665,15 @@ pub struct ProcessReport {
 impl ProcessReport {
     /// Whether the group is of threads that Go's scheduler keeps for the goroutines to come.
     pub fn is_idle_scheduler(&self, group: &Group) -> bool {
-        let site = group.key.block_site.as_ref().map_or("", |site| &site.function);
-        self.go_version.is_some() && group.key.kind == Kind::Thread && site.starts_with("runtime.")
+        let site = group.key.block_site.as_ref().map(|site| site.function.as_str());
+        self.go_version.is_some() && is_idle_scheduler(group.key.kind, site)
     }
+}
+
+/// Whether a task that blocks there, in a program that runs Go, is a thread that its scheduler keeps for the goroutines to
+/// come.
+pub fn is_idle_scheduler(kind: Kind, block_site: Option<&str>) -> bool {
+    kind == Kind::Thread && block_site.is_some_and(|function| function.starts_with("runtime."))
 }
 
 /// What the spawn probes say of a process's tasks of one kind.

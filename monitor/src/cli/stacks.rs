@@ -8,9 +8,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, ValueEnum as _};
 
-use super::{Failure, patterns, permissions};
+use super::{Failure, connect::Connection, patterns, permissions};
 use crate::{
     config::{Span, Watch},
     export::stacks::{self, Choice, Format},
@@ -50,6 +50,8 @@ pub struct StacksCommand {
     /// Write to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    connection: Connection,
     /// Folder with separate debug files, searched by build-id and name (/usr/lib/debug always is)
     #[arg(long, env = "TASKLEAK_DEBUG_DIR", value_name = "DIR")]
     debug_dir: Vec<PathBuf>,
@@ -63,11 +65,20 @@ impl StacksCommand {
                 "a profile is nothing for a terminal: give --output FILE, or send it to another program";
             return Err(Failure::Usage(help.to_owned()).into());
         }
-        permissions::check()?;
-        let told = self.look()?;
-        let rendered = stacks::render(&told, &choice, self.format)?;
-        self.write(&rendered)?;
-        if told.is_gone {
+        let is_partial = match self.connection.api()? {
+            Some(api) => {
+                let answer = api.get(&self.question())?;
+                self.write(&answer.body)?;
+                answer.is_partial
+            }
+            None => {
+                permissions::check()?;
+                let told = self.look()?;
+                self.write(&stacks::render(&told, &choice, self.format)?)?;
+                told.is_gone
+            }
+        };
+        if is_partial {
             return Err(Failure::TargetGone(format!(
                 "process {} ended while it was looked at: what is shown is partial",
                 self.pid
@@ -75,6 +86,28 @@ impl StacksCommand {
             .into());
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The same, as it is asked of a daemon.
+    fn question(&self) -> String {
+        let mut query = form_urlencoded::Serializer::new("/api/v1/stacks?".to_owned());
+        query.append_pair("pid", &self.pid.to_string());
+        if let Some(format) = self.format.to_possible_value() {
+            query.append_pair("format", format.get_name());
+        }
+        for kind in &self.kind {
+            query.append_pair("kind", kind.label());
+        }
+        for site in &self.site {
+            query.append_pair("site", site);
+        }
+        if let Some(span) = self.blocked_after {
+            query.append_pair("blocked_after", &humantime::format_duration(span.0).to_string());
+        }
+        if self.no_group {
+            query.append_pair("each", "1");
+        }
+        query.finish()
     }
 
     fn choice(&self) -> Result<Choice, Failure> {

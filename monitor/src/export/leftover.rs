@@ -111,6 +111,7 @@ pub fn json(outcome: &Outcome) -> serde_json::Result<String> {
     serde_json::to_string_pretty(&document).map(|text| text + "\n")
 }
 
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Serialize)]
 struct CheckJson<'a> {
     schema: u32,
@@ -121,6 +122,7 @@ struct CheckJson<'a> {
     groups: Vec<LeftoverJson<'a>>,
 }
 
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Serialize)]
 struct LeftoverJson<'a> {
     pid: u32,
@@ -172,5 +174,15 @@ fn place(site: &Site) -> String {
     match (&site.file, site.line) {
         (Some(file), Some(line)) => format!("{} ({}:{line})", plain(&site.function), plain(file)),
         _ => plain(&site.function),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_is_documented() {
+        crate::export::schema::check::<CheckJson<'static>>("check");
     }
 }

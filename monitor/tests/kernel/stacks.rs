@@ -1,5 +1,6 @@
 //! `taskleak stacks`: every task of a process.
 
+mod connect;
 mod daemon;
 mod debug2;
 mod formats;
@@ -9,7 +10,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::support::{stderr, taskleak};
+use crate::support::{assert_valid, stderr, taskleak};
 
 fn stacks(pid: u32, args: &[&str]) -> Output {
     taskleak(&[&["stacks", &pid.to_string()], args].concat())
@@ -23,7 +24,9 @@ fn told(pid: u32, args: &[&str]) -> String {
 }
 
 fn json(pid: u32, args: &[&str]) -> Value {
-    serde_json::from_str(&told(pid, &[&["--format", "json"], args].concat())).unwrap()
+    let document = serde_json::from_str(&told(pid, &[&["--format", "json"], args].concat())).unwrap();
+    assert_valid("stacks", &document);
+    document
 }
 
 /// Tasks of a document for which something holds.

@@ -53,6 +53,11 @@ pub fn read(path: &Path) -> Result<Token, TokenError> {
 }
 
 impl Token {
+    /// As a request shows it.
+    pub fn header(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+
     /// Whether a request shows it.
     pub fn is_shown(&self, headers: &HeaderMap) -> bool {
         let Some(shown) = headers.get(header::AUTHORIZATION) else {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{Stacks, maker};
 use crate::model::{Frame, Kind, ProcessTasks, Site, Stack, State, Task, WaitClass};
 
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Serialize)]
 struct Document<'a> {
     schema: u32,
@@ -25,6 +26,7 @@ struct Document<'a> {
     stacks: Vec<StackJson<'a>>,
 }
 
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Serialize)]
 struct TaskJson<'a> {
     kind: Kind,
@@ -44,6 +46,7 @@ struct TaskJson<'a> {
     waits_for: &'a [u64],
 }
 
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Serialize)]
 struct StackJson<'a> {
     frames: &'a [Frame],
@@ -99,5 +102,15 @@ fn stack(stack: &Stack) -> StackJson<'_> {
         frames: &stack.frames,
         truncated: stack.truncated,
         block_site: stack.block_site.as_deref(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_is_documented() {
+        crate::export::schema::check::<Document<'static>>("stacks");
     }
 }

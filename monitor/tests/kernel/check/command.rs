@@ -10,7 +10,7 @@ use std::{
 use testbed::go::{self, Flavor};
 
 use super::File;
-use crate::support::{PATIENCE, TASKLEAK, skip, stderr};
+use crate::support::{PATIENCE, TASKLEAK, assert_valid, skip, stderr};
 
 const PYTHON: &str = "/usr/bin/python3";
 
@@ -146,6 +146,7 @@ fn reports_are_for_machines() {
     assert_eq!((xml.tests, xml.failures), (1, 1));
     assert_eq!(case.name.as_str(), format!("no task left behind in {PYTHON}"));
     let document: serde_json::Value = serde_json::from_slice(&std::fs::read(found.path()).unwrap()).unwrap();
+    assert_valid("check", &document);
     assert_eq!(
         (&document["passed"], &document["left_behind"]),
         (&false.into(), &2.into())

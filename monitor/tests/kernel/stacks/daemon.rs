@@ -12,14 +12,14 @@ use testbed::Program;
 use super::formats::cumulated;
 use crate::support::{Daemon, PATIENCE, start};
 
-struct Socket(PathBuf);
+pub struct Socket(PathBuf);
 
 impl Socket {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         Self(std::env::temp_dir().join(format!("taskleak-{name}-{}.sock", std::process::id())))
     }
 
-    fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         self.0.to_str().unwrap()
     }
 

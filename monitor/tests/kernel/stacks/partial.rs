@@ -9,7 +9,7 @@ use std::{
 use testbed::Program;
 
 use super::stacks;
-use crate::support::{PATIENCE, TASKLEAK, start, stderr};
+use crate::support::{PATIENCE, TASKLEAK, assert_valid, start, stderr};
 
 #[test]
 fn what_is_gone_is_no_process() {
@@ -43,6 +43,7 @@ fn of_a_process_that_ends_meanwhile_is_told_what_was_seen_and_that_it_is_partial
     assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
     assert!(stderr(&output).contains("partial"), "{}", stderr(&output));
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_valid("stacks", &document);
     assert_eq!(document["partial"], true);
     assert_eq!(document["complete"], false);
     assert!(document["tasks_total"]["thread"].as_u64().unwrap() >= 4);
