@@ -14,6 +14,7 @@ use super::{
     Failure,
     connect::{Address, Api},
     patterns, permissions,
+    snapshot::no_process,
 };
 use crate::{
     config::{Span, Watch},
@@ -138,7 +139,7 @@ impl StacksCommand {
             .map_err(Failure::from)?;
         let mut monitor = Monitor::start(options).map_err(Failure::from)?;
         let first = monitor.tasks(self.pid).context("the sweep failed")?;
-        let first = first.ok_or_else(|| no_process(self.pid))?;
+        let first = first.ok_or_else(|| no_process(&[self.pid]))?;
         let Some(span) = self.blocked_after.filter(|_| !first.is_gone) else {
             return Ok(first);
         };
@@ -167,10 +168,4 @@ impl StacksCommand {
         }
         Ok(())
     }
-}
-
-fn no_process(pid: u32) -> Failure {
-    Failure::TargetGone(format!(
-        "no process with pid {pid} in this PID namespace (it may have ended; pids are those that `ps` shows here)"
-    ))
 }
