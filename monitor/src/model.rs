@@ -59,16 +59,19 @@ pub struct Pod {
 pub enum Kind {
     Thread,
     Goroutine,
+    /// A task of the Rust runtime tokio.
+    Tokio,
 }
 
 impl Kind {
-    pub const ALL: [Self; 2] = [Self::Thread, Self::Goroutine];
+    pub const ALL: [Self; 3] = [Self::Thread, Self::Goroutine, Self::Tokio];
 
     /// As in labels and JSON.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Thread => "thread",
             Self::Goroutine => "goroutine",
+            Self::Tokio => "tokio",
         }
     }
 }
@@ -415,6 +418,14 @@ pub enum Cause {
     GoroutinesUnresponsive,
     /// Its goroutines are still being read: the next pass has them.
     GoroutinesPending,
+    /// It has threads of tokio's, but tokio's structures were not found where known versions have them.
+    TokioLayout,
+    /// Not all of its tokio tasks could be read.
+    TokioUnreadable,
+    /// Reading its tokio tasks did not end in time: the process is left alone for a while.
+    TokioUnresponsive,
+    /// Its tokio tasks are still being read: the next pass has them.
+    TokioPending,
 }
 
 impl Cause {
@@ -430,12 +441,23 @@ impl Cause {
                     | Self::GoroutinesUnresponsive
                     | Self::GoroutinesPending
             ),
+            Kind::Tokio => matches!(
+                self,
+                Self::New
+                    | Self::TokioLayout
+                    | Self::TokioUnreadable
+                    | Self::TokioUnresponsive
+                    | Self::TokioPending
+            ),
         }
     }
 
     /// Whether the next pass may know more.
     pub const fn passes(self) -> bool {
-        matches!(self, Self::New | Self::StackPending | Self::GoroutinesPending)
+        matches!(
+            self,
+            Self::New | Self::StackPending | Self::GoroutinesPending | Self::TokioPending
+        )
     }
 
     /// As in labels and JSON.
@@ -457,6 +479,10 @@ impl Cause {
             Self::GoroutinesUnreadable => "goroutines_unreadable",
             Self::GoroutinesUnresponsive => "goroutines_unresponsive",
             Self::GoroutinesPending => "goroutines_pending",
+            Self::TokioLayout => "tokio_layout_unknown",
+            Self::TokioUnreadable => "tokio_unreadable",
+            Self::TokioUnresponsive => "tokio_unresponsive",
+            Self::TokioPending => "tokio_pending",
         }
     }
 }
@@ -633,6 +659,8 @@ pub struct ProcessReport {
     pub futex_waits: Option<u64>,
     /// One of each kind of task that is watched being made; none without spawn probes.
     pub spawns: Vec<SpawnReport>,
+    /// What it runs of those that have tasks of their own: `go`, `tokio`.
+    pub runtimes: Vec<&'static str>,
     /// `go1.27.3`, of a process that runs Go.
     pub go_version: Option<String>,
 }

@@ -23,6 +23,7 @@ mod scenario;
 mod scenarios;
 mod spawner;
 mod target;
+pub mod tokio;
 mod unsupported;
 
 pub use procfs::{Syscall, Thread, threads};

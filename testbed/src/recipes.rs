@@ -182,6 +182,13 @@ fn rustc() -> Option<PathBuf> {
     named.or_else(beside_cargo).or_else(in_path)
 }
 
+/// The cargo that runs us, or that of `PATH`.
+pub fn cargo() -> Option<PathBuf> {
+    let running = env::var_os("CARGO").map(PathBuf::from);
+    // Not resolved: see `rustc`.
+    running.or_else(|| find_in_path("cargo").map(|_| PathBuf::from("cargo")))
+}
+
 pub fn java_blockers() -> Recipe {
     Recipe {
         output: "java",

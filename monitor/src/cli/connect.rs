@@ -2,12 +2,13 @@
 
 use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
 
+use clap::Args;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::{
     Request, StatusCode,
     body::Bytes,
     client::conn::http1,
-    header::{ACCEPT, HOST},
+    header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -17,7 +18,7 @@ use tokio::{
 };
 
 use super::Failure;
-use crate::export::http::PARTIAL;
+use crate::export::http::{PARTIAL, Token, token};
 
 /// More than the daemon takes before it gives up.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -59,6 +60,37 @@ impl fmt::Display for Address {
     }
 }
 
+/// Whom to ask, and what to show.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Connect {
+    /// Ask the `taskleak run` that listens there (HOST:PORT or unix:PATH), which needs no privileges; it shows stacks on its
+    /// Unix socket, or with --expose-stacks
+    #[arg(long, value_name = "ADDR")]
+    connect: Option<Address>,
+    /// The token that it asks for
+    #[arg(long, env = "TASKLEAK_TOKEN_FILE", value_name = "PATH")]
+    token_file: Option<PathBuf>,
+}
+
+impl Connect {
+    pub fn is_given(&self) -> bool {
+        self.connect.is_some()
+    }
+
+    /// Whoever is to be asked; `None`: nobody.
+    ///
+    /// # Errors
+    /// When there is no token in the file.
+    pub fn api(&self) -> Result<Option<Api>, Failure> {
+        let Some(address) = &self.connect else {
+            return Ok(None);
+        };
+        let token = self.token_file.as_deref().map(token::read).transpose()?;
+        let failed = |error: io::Error| Failure::NotPermitted(error.to_string());
+        Api::new(address.clone(), token).map(Some).map_err(failed)
+    }
+}
+
 /// A daemon's answer.
 pub struct Answer {
     pub body: Bytes,
@@ -69,17 +101,20 @@ pub struct Answer {
 /// A daemon.
 pub struct Api {
     address: Address,
+    token: Option<HeaderValue>,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Api {
-    /// # Errors
-    /// When the system has no more descriptors.
-    pub fn new(address: Address) -> io::Result<Self> {
+    fn new(address: Address, token: Option<Token>) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        Ok(Self { address, runtime })
+        Ok(Self {
+            address,
+            token: token.and_then(|token| token.header()),
+            runtime,
+        })
     }
 
     /// What it answers to a GET of a path, with its query.
@@ -87,13 +122,13 @@ impl Api {
     /// # Errors
     /// When it is not reached, or refuses: with its own words.
     pub fn get(&self, path: &str) -> Result<Answer, Failure> {
-        let address = &self.address;
+        let (address, token) = (&self.address, self.token.as_ref());
         let told = self.runtime.block_on(async {
             let exchanged = async {
                 match address {
-                    Address::Tcp(host) => exchange(TcpStream::connect(host).await?, host, path).await,
+                    Address::Tcp(host) => exchange(TcpStream::connect(host).await?, host, path, token).await,
                     Address::Unix(socket) => {
-                        exchange(UnixStream::connect(socket).await?, "localhost", path).await
+                        exchange(UnixStream::connect(socket).await?, "localhost", path, token).await
                     }
                 }
             };
@@ -108,13 +143,18 @@ impl Api {
         let text = format!("{address}: {}", String::from_utf8_lossy(&answer.body).trim());
         Err(match status {
             StatusCode::BAD_REQUEST => Failure::Usage(text),
-            StatusCode::FORBIDDEN => Failure::NotPermitted(text),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::NotPermitted(text),
             _ => Failure::TargetGone(text),
         })
     }
 }
 
-async fn exchange<S>(stream: S, host: &str, path: &str) -> io::Result<(StatusCode, Answer)>
+async fn exchange<S>(
+    stream: S,
+    host: &str,
+    path: &str,
+    token: Option<&HeaderValue>,
+) -> io::Result<(StatusCode, Answer)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -123,11 +163,11 @@ where
         .map_err(io::Error::other)?;
     // It ends with the answer, or says there what is wrong.
     tokio::spawn(connection);
-    let request = Request::get(path)
-        .header(HOST, host)
-        .header(ACCEPT, "*/*")
-        .body(Empty::<Bytes>::new())
-        .map_err(io::Error::other)?;
+    let mut request = Request::get(path).header(HOST, host).header(ACCEPT, "*/*");
+    if let Some(token) = token {
+        request = request.header(AUTHORIZATION, token);
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(io::Error::other)?;
     let response = sender.send_request(request).await.map_err(io::Error::other)?;
     let status = response.status();
     let is_partial = response.headers().contains_key(PARTIAL);

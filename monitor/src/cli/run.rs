@@ -22,7 +22,7 @@ use super::{Failure, permissions, snapshot::require_pids};
 use crate::{
     config::{self, JudgeOptions, RunConfig, RunOptions, Watch},
     export::{
-        http::{self, Asker, Order, Published},
+        http::{self, Asker, Order, Published, Token, token},
         json::Detail,
     },
     model::Snapshot,
@@ -69,6 +69,12 @@ impl RunCommand {
             println!("The configuration is fine.");
             return Ok(ExitCode::SUCCESS);
         }
+        let token = config
+            .token_file
+            .as_deref()
+            .map(token::read)
+            .transpose()
+            .map_err(Failure::from)?;
         check_watchdog(config.interval)?;
         permissions::check()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -95,7 +101,7 @@ impl RunCommand {
                 .store_state(path)
                 .map_err(|error| cannot_keep(path, &error))?;
         }
-        let served = runtime.block_on(serve(monitor, first, listener, socket, &config));
+        let served = runtime.block_on(serve(monitor, first, (listener, token), socket, &config));
         if let Some(path) = &config.socket {
             let _ = std::fs::remove_file(path);
         }
@@ -108,7 +114,7 @@ impl RunCommand {
 async fn serve(
     monitor: Monitor,
     first: Snapshot,
-    listener: TcpListener,
+    (listener, token): (TcpListener, Option<Token>),
     socket: Option<UnixListener>,
     config: &RunConfig,
 ) -> Result<()> {
@@ -152,12 +158,14 @@ async fn serve(
         ),
         stale: config.interval * STALE_INTERVALS + GRACE,
         detail: config.detail,
+        token,
     };
     let mut servers = tokio::task::JoinSet::new();
     if let Some(socket) = socket {
         // Who may open it may see everything.
         let settings = http::Settings {
             hosts: None,
+            token: None,
             detail: Detail::Stacks,
             ..settings.clone()
         };

@@ -10,12 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum as _};
 
-use super::{
-    Failure,
-    connect::{Address, Api},
-    patterns, permissions,
-    snapshot::no_process,
-};
+use super::{Failure, connect::Connect, patterns, permissions, snapshot::no_process};
 use crate::{
     config::{Span, Watch},
     export::stacks::{self, Choice, Format},
@@ -55,10 +50,8 @@ pub struct StacksCommand {
     /// Write to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Ask the `taskleak run` that listens there (HOST:PORT or unix:PATH), which needs no privileges; it shows stacks on its
-    /// Unix socket, or with --expose-stacks
-    #[arg(long, value_name = "ADDR", conflicts_with = "debug_dir")]
-    connect: Option<Address>,
+    #[command(flatten)]
+    connect: Connect,
     /// Folder with separate debug files, searched by build-id and name (/usr/lib/debug always is)
     #[arg(long, env = "TASKLEAK_DEBUG_DIR", value_name = "DIR")]
     debug_dir: Vec<PathBuf>,
@@ -72,9 +65,9 @@ impl StacksCommand {
                 "a profile is nothing for a terminal: give --output FILE, or send it to another program";
             return Err(Failure::Usage(help.to_owned()).into());
         }
-        let is_partial = match &self.connect {
-            Some(address) => {
-                let answer = Api::new(address.clone())?.get(&self.question())?;
+        let is_partial = match self.connect.api()? {
+            Some(api) => {
+                let answer = api.get(&self.question())?;
                 self.write(&answer.body)?;
                 answer.is_partial
             }

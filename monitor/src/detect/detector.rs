@@ -157,6 +157,7 @@ impl Detector {
                 .find_map(|observation| observation.futex_waits),
             deadlocks,
             spawns: Vec::new(),
+            runtimes: Vec::new(),
             go_version: None,
         };
         self.kept.fill(&mut report);

@@ -3,6 +3,7 @@
 
 mod connections;
 mod tasks;
+pub mod token;
 
 use std::{
     collections::HashSet,
@@ -38,6 +39,7 @@ use super::{
 use crate::model::Snapshot;
 
 pub use tasks::{Asker, Order, PARTIAL};
+pub use token::Token;
 
 /// A finished pass.
 pub struct Published {
@@ -115,6 +117,8 @@ pub struct Settings {
     /// An age of the last pass at which we are not ready any more.
     pub stale: Duration,
     pub detail: Detail,
+    /// What who asks must show; `None`: nothing.
+    pub token: Option<Token>,
 }
 
 #[derive(Clone)]
@@ -201,6 +205,7 @@ fn router(shared: Shared) -> Router {
         .route("/debug/pprof/tasks", get(tasks::all))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found: see / for what there is\n") })
         .layer(from_fn(check_request))
+        .layer(from_fn_with_state(shared.clone(), check_token))
         .layer(from_fn_with_state(shared.clone(), check_host))
         .with_state(shared)
 }
@@ -256,6 +261,18 @@ async fn check_request(request: Request, next: Next) -> Response {
         return (StatusCode::PAYLOAD_TOO_LARGE, help).into_response();
     }
     next.run(request).await
+}
+
+/// Whether we live is told to everybody: the kubelet has no token.
+async fn check_token(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let is_open = matches!(request.uri().path(), "/healthz" | "/readyz");
+    let token = shared.settings.token.as_ref();
+    if is_open || token.is_none_or(|token| token.is_shown(request.headers())) {
+        return next.run(request).await;
+    }
+    let help = "not permitted: show the token of --token-file (Authorization: Bearer TOKEN)\n";
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"taskleak\"")];
+    (StatusCode::UNAUTHORIZED, challenge, help).into_response()
 }
 
 /// Against DNS rebinding: a page that lets its own name point to us sends that name in `Host`. An address

@@ -152,7 +152,7 @@ fn process(report: &ProcessReport, detail: Detail) -> ProcessJson<'_> {
         pid: report.process.id.pid,
         comm: &report.process.comm,
         exe: &report.process.exe,
-        runtimes: report.go_version.iter().map(|_| "go").collect(),
+        runtimes: report.runtimes.clone(),
         go_version: report.go_version.as_deref(),
         container_id: report.process.container_id.as_deref(),
         pod: report.process.pod.as_ref(),

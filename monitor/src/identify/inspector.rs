@@ -17,7 +17,7 @@ use super::{
     cfi::Known,
     lru::Lru,
     maps::Origin,
-    module::{Missing, Modules, Placed},
+    module::{Missing, Module, Modules, Placed},
     process::Process,
     stack_memory::StackMemory,
     symbols::Named,
@@ -104,6 +104,17 @@ impl Inspector {
                 guessed: false,
             }))
         })
+    }
+
+    /// The file whose code is at an address of a process.
+    pub(crate) fn module(&mut self, pid: u32, tid: u32, address: u64) -> Option<Rc<Module>> {
+        let module = self.guarded(|this| {
+            this.prepare(pid, tid, |process| process.code_at(address).is_some())?;
+            let mut target = this.target(pid, tid).ok_or(StackError::Gone)?;
+            let placed = target.place(address).and_then(Result::ok);
+            Ok(placed.map(|placed| placed.module))
+        });
+        module.ok().flatten()
     }
 
     /// Says which process a pid stands for from now on: what was known of another one under the same pid (before an exec,
@@ -273,8 +284,7 @@ impl Target<'_> {
     /// From where to where the function goes that an address is in, as unwind information tells.
     pub fn function_range(&mut self, address: u64) -> Option<Range<u64>> {
         let placed = self.place(address)?.ok()?;
-        let cfi = placed.module.cfi.as_ref()?;
-        let range = cfi.function_range(address.wrapping_sub(placed.bias))?;
+        let range = placed.module.function_range(address.wrapping_sub(placed.bias))?;
         let there = |own: u64| own.wrapping_add(placed.bias);
         Some(there(range.start)..there(range.end))
     }

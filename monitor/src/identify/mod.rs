@@ -37,6 +37,7 @@ pub use inspector::{Identity, Inspector};
 pub(crate) use lru::Lru;
 pub(crate) use maps::Maps;
 pub use maps::MapsError;
+pub(crate) use module::Module;
 pub use module_files::modules;
 pub use stacks::{Identifier, New};
 pub(crate) use text::clean;

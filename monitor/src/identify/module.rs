@@ -59,6 +59,13 @@ pub enum Missing {
     ThirtyTwoBit,
 }
 
+impl Module {
+    /// From where to where the function goes that an address of the file is in, as unwind information tells.
+    pub fn function_range(&self, address: u64) -> Option<Range<u64>> {
+        self.cfi.as_ref()?.function_range(address)
+    }
+}
+
 impl Placed {
     /// What framehop is to know of this mapping. Its sections are shared, not copied.
     pub fn frames(&self, range: Range<u64>) -> Option<Frames<Arc<[u8]>>> {

@@ -109,6 +109,11 @@ fn own_name(rules: &Rules<'_>, index: usize, name: String) -> String {
     }
 }
 
+/// What stands for code of a module of which no more is known.
+pub fn nameless(module: &str) -> Site {
+    named(in_brackets(module))
+}
+
 fn named(function: String) -> Site {
     Site {
         function,

@@ -113,6 +113,15 @@ impl Symbols {
             .unwrap_or_default()
     }
 
+    /// The symbol at an address of the file, as it is written there.
+    pub fn mangled(&self, address: u64) -> Option<String> {
+        self.sources.iter().find_map(|source| {
+            let has_symbols = source.reads.get() != Reads::Nothing;
+            let symbol = has_symbols.then(|| self.symbol(source, Reads::Symbols, address))?;
+            Some(symbol.ok()??.name.into_owned())
+        })
+    }
+
     fn look_up(&self, source: &Origin, address: u64) -> Option<Named> {
         if source.reads.get() == Reads::Dwarf {
             match self.symbol(source, Reads::Dwarf, address) {

@@ -1,6 +1,10 @@
 //! Reading another process's memory; only the helper process does it.
 
+pub mod gather;
 pub mod present;
+pub mod space;
+
+pub use gather::Memory;
 
 use present::Pages;
 

@@ -4,5 +4,19 @@ pub mod bpf;
 pub mod go;
 pub mod governor;
 pub mod helper;
+mod image;
+mod lookout;
 pub mod memory;
+mod programs;
 pub mod thread;
+pub mod tokio;
+mod worker;
+
+use std::time::Duration;
+
+/// CLOCK_MONOTONIC, ns: what runtimes read as well.
+pub fn monotonic() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let time = Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
+    time.as_nanos() as u64
+}

@@ -27,6 +27,7 @@ use crate::{
         go::Goroutines,
         helper::{Helper, HelperOptions},
         thread::{Records, Threads, spawning::Spawning},
+        tokio,
     },
     target::{PodSources, Selector, Targets},
 };
@@ -62,6 +63,7 @@ pub struct Monitor {
     helper: Helper,
     identifier: Option<Identifier>,
     goroutines: Goroutines,
+    tokio: tokio::Tasks,
     /// Spawn probes; they need the identifier.
     spawning: Option<Spawning>,
     targets: Targets,
@@ -123,12 +125,14 @@ impl Monitor {
         };
         let goroutines = Goroutines::start(options.stacks.clone(), options.threshold, options.spawn_budget)
             .map_err(LoadError::Thread)?;
+        let tokio = tokio::Tasks::start(options.stacks.clone()).map_err(LoadError::Thread)?;
         let spawning = spawn_budget.and_then(|budget| Some(Spawning::new(probes.spawn_events()?, budget)));
         Ok(Self {
             probes,
             helper: Helper::default(),
             identifier,
             goroutines,
+            tokio,
             spawning,
             targets: Targets::new(options.selector.clone(), options.pods.clone()),
             threads: Threads::new(options.threshold, options.futex_probes),
@@ -159,10 +163,12 @@ impl Monitor {
         let (observations, records) = self.observe()?;
         // They are read while the threads' stacks are.
         self.goroutines.look(&observations, None);
+        self.tokio.look(&observations, &records, None);
         let (mut observations, records, _) = self.read_stacks(observations, records)?;
         self.tend_spawn_probes(&mut observations);
         self.tell_entries(&mut observations, &records);
         self.goroutines.attach(&mut observations, self.options.patience);
+        self.tokio.attach(&mut observations, self.options.patience);
         self.goroutines.tend_spawn_probes(&mut self.probes);
         self.probes.flush_log();
         let alive: HashSet<ProcessId> = observations.iter().map(|o| o.process.id).collect();
@@ -176,8 +182,16 @@ impl Monitor {
             })
             .collect();
         for report in &mut processes {
-            report.go_version = self.goroutines.version(report.process.id).map(str::to_owned);
             let process = report.process.id;
+            report.go_version = self.goroutines.version(process).map(str::to_owned);
+            let runtimes = [
+                (report.go_version.is_some(), "go"),
+                (self.tokio.runs_in(process), "tokio"),
+            ];
+            report.runtimes = runtimes
+                .into_iter()
+                .filter_map(|(runs, name)| runs.then_some(name))
+                .collect();
             let threads = self.spawning.as_ref().map(|spawning| SpawnReport {
                 kind: Kind::Thread,
                 active: spawning.is_active(process),
@@ -344,6 +358,7 @@ impl Monitor {
             helper,
             identifier,
             goroutines,
+            tokio,
             targets,
             threads,
             ..
@@ -353,7 +368,7 @@ impl Monitor {
         let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
         probes.sweep(|record| {
             let stacks = identifier.as_ref().and_then(Identifier::helper_pid);
-            let helpers = [helper.pid(), stacks, goroutines.helper_pid()];
+            let helpers = [helper.pid(), stacks, goroutines.helper_pid(), tokio.helper_pid()];
             if helpers.contains(&Some(record.tgid)) {
                 return;
             }

@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use super::Monitor;
 use crate::{
-    model::{Cause, Observation, Process, ProcessTasks},
+    model::{Observation, Process, ProcessTasks},
     observe::thread::Records,
 };
 
@@ -35,9 +35,11 @@ impl Monitor {
         };
         let taken_at = self.swept_at;
         // One that was ordered for the last pass is not what is asked for.
-        self.goroutines
-            .attach(std::slice::from_mut(&mut seen.clone()), self.options.patience);
+        let before = &mut [seen.clone()];
+        self.goroutines.attach(before, self.options.patience);
+        self.tokio.attach(before, self.options.patience);
         self.goroutines.look(&observations, Some(seen.process.id));
+        self.tokio.look(&observations, &records, Some(seen.process.id));
         let modules = self.modules(&seen.process, &records);
         let mut is_gone = false;
         for _ in 0..LOOKS {
@@ -58,11 +60,12 @@ impl Monitor {
         self.tend_spawn_probes(&mut observations);
         self.tell_entries(&mut told, &records);
         self.goroutines.attach(&mut told, self.options.patience);
+        self.tokio.attach(&mut told, self.options.patience);
         let [seen] = told;
         Ok(Some(ProcessTasks {
             taken_at,
             go_version: self.goroutines.version(seen.process.id).map(str::to_owned),
-            is_gone: is_gone || seen.incomplete.contains(&Cause::GoroutinesPending) && !exists(&seen.process),
+            is_gone: is_gone || is_pending(&seen) && !exists(&seen.process),
             process: seen.process,
             tasks: seen.tasks,
             incomplete: seen.incomplete,
@@ -95,6 +98,10 @@ fn of_pid(observations: &[Observation], pid: u32) -> Option<Observation> {
         .iter()
         .find(|observation| observation.process.id.pid == pid);
     found.cloned()
+}
+
+fn is_pending(observation: &Observation) -> bool {
+    observation.incomplete.iter().any(|cause| cause.passes())
 }
 
 fn exists(process: &Process) -> bool {

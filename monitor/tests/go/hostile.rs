@@ -13,7 +13,7 @@ use std::{
 };
 
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
-use taskleak::observe::go::protocol::Refusal;
+use taskleak::observe::go::protocol::Unknown;
 use testbed::{
     Target,
     go::{self, Flavor},
@@ -114,7 +114,7 @@ fn poke(pid: u32, address: u64, words: &[u64]) {
     memory.write_all_at(&bytes, address).unwrap();
 }
 
-fn ask(pid: u32) -> Result<(usize, u64), Refusal> {
+fn ask(pid: u32) -> Result<(usize, u64), Unknown> {
     let begun = Instant::now();
     let answer = Reader::new(pid).goroutines();
     assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
@@ -122,7 +122,7 @@ fn ask(pid: u32) -> Result<(usize, u64), Refusal> {
 }
 
 /// Starts a changed file and reads it: it is never taken for a sound one.
-fn refused(name: &str, change: impl FnOnce(&mut Layout)) -> Option<Refusal> {
+fn refused(name: &str, change: impl FnOnce(&mut Layout)) -> Option<Unknown> {
     let path = program(&format!("go::hostile::{name}"))?;
     let mut layout = Layout {
         bytes: fs::read(path).unwrap(),
@@ -143,7 +143,7 @@ fn a_program_that_has_not_begun_has_nothing_to_tell() {
         return;
     };
     assert!(
-        matches!(&refusal, Refusal::Unreadable(why) if why.contains("goroutines")),
+        matches!(&refusal, Unknown::Unreadable(why) if why.contains("goroutines")),
         "{refusal:?}"
     );
 }
@@ -159,10 +159,10 @@ fn versions_that_nobody_knows_are_named() {
     let Some(refusal) = refused("future", change(b"\x08go1.99.3")) else {
         return;
     };
-    assert_eq!(refusal, Refusal::Layout("go1.99.3".to_owned()));
+    assert_eq!(refusal, Unknown::Layout("go1.99.3".to_owned()));
     // A megabyte; and a length that never ends.
     for (name, text) in [("megabyte", &b"\x80\x80\x40"[..]), ("endless", &[0xff; 12])] {
-        assert_eq!(refused(name, change(text)), Some(Refusal::NotGo));
+        assert_eq!(refused(name, change(text)), Some(Unknown::Other));
     }
 }
 
@@ -176,7 +176,7 @@ fn tables_that_lie_are_refused() {
         }) else {
             return;
         };
-        assert!(matches!(refusal, Refusal::Unreadable(_)), "{name}: {refusal:?}");
+        assert!(matches!(refusal, Unknown::Unreadable(_)), "{name}: {refusal:?}");
     }
     // Names without an end; values that never end; functions that all point at the first one's place, or far away.
     let parts: [(&str, u64, u64, u8); 4] = [
@@ -197,7 +197,7 @@ fn tables_that_lie_are_refused() {
         });
         let refusal = refusal.unwrap();
         assert!(
-            matches!(refusal, Refusal::Unreadable(_) | Refusal::Layout(_)),
+            matches!(refusal, Unknown::Unreadable(_) | Unknown::Layout(_)),
             "{name}: {refusal:?}"
         );
     }
@@ -240,9 +240,9 @@ fn lists_that_lie_are_refused() {
         }
         let refusal = ask(pid).expect_err(what);
         let is_about_it = match &refusal {
-            Refusal::Unreadable(why) => why.contains("goroutines"),
-            Refusal::Layout(version) => version.starts_with("go1.27"),
-            Refusal::NotGo => false,
+            Unknown::Unreadable(why) => why.contains("goroutines"),
+            Unknown::Layout(version) => version.starts_with("go1.27"),
+            Unknown::Other => false,
         };
         assert!(is_about_it, "{what}: {refusal:?}");
     }
@@ -285,7 +285,7 @@ fn a_list_that_begins_to_lie_later_costs_what_it_lies_about() {
     poke(pid, length, &[1 << 60]);
     let refusal = reader.goroutines().expect_err("2^60 goroutines");
     assert!(
-        matches!(&refusal, Refusal::Unreadable(why) if why.contains("claims")),
+        matches!(&refusal, Unknown::Unreadable(why) if why.contains("claims")),
         "{refusal:?}"
     );
 }

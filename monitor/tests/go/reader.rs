@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use taskleak::observe::go::{
     Answer, Inspector, Question,
-    protocol::{Named, Outcome, Record, Refusal, Wanted, Who},
+    protocol::{Named, Outcome, Record, Unknown, Wanted, Who},
 };
 
 pub struct Reader {
@@ -28,7 +28,7 @@ impl Reader {
     }
 
     /// All goroutines by number, and how many could not be read.
-    pub fn goroutines(&mut self) -> Result<(BTreeMap<u64, Record>, u64), Refusal> {
+    pub fn goroutines(&mut self) -> Result<(BTreeMap<u64, Record>, u64), Unknown> {
         match self.inspector.answer(&Question::Begin(self.who)) {
             Answer::Begun(begun) => self.reasons = begun.reasons,
             Answer::Refused(refusal) => return Err(refusal),

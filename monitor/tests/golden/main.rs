@@ -91,6 +91,7 @@ fn snapshot() -> Snapshot {
         futex_waits: Some(12_345),
         deadlocks: Vec::new(),
         spawns: Vec::new(),
+        runtimes: Vec::new(),
         go_version: None,
     };
     let api = vec![
@@ -143,6 +144,7 @@ fn snapshot() -> Snapshot {
                 parked.key.block_site = Some(site("runtime.futex", "/go/src/runtime/sys_linux_amd64.s", 557));
                 let idle = process(40, "idle", "/usr/bin/idle");
                 ProcessReport {
+                    runtimes: vec!["go"],
                     go_version: Some("go1.27.3".to_owned()),
                     ..report(idle, 1, vec![parked], &[Cause::Stopped])
                 }

@@ -29,5 +29,6 @@ mod stacks;
 mod steady;
 mod stops;
 mod support;
+mod tokio;
 mod top;
 mod verdicts;

@@ -18,7 +18,7 @@ use taskleak::{
 const PROCESSES: u32 = 200;
 const SITES: u64 = 1000;
 const MAX_GROUPS: usize = 50;
-const KINDS: [Kind; 2] = [Kind::Thread, Kind::Goroutine];
+const KINDS: [Kind; 3] = Kind::ALL;
 /// Seconds.
 const THRESHOLD: u64 = 60;
 

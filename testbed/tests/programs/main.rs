@@ -4,4 +4,5 @@ mod command_lines;
 mod processes;
 mod syscalls;
 mod system_v;
+mod tokio;
 mod waits;

@@ -27,12 +27,7 @@ use self::{
     source::Told,
     state::{Key, Sort, State},
 };
-use super::{
-    Failure,
-    connect::{Address, Api},
-    permissions,
-    snapshot::print,
-};
+use super::{Failure, connect::Connect, permissions, snapshot::print};
 use crate::{
     config::{Span, Watch},
     pipeline::Monitor,
@@ -55,9 +50,8 @@ const LOOKS: u32 = 2;
 pub struct TopCommand {
     #[command(flatten)]
     watch: Watch,
-    /// Show what the `taskleak run` sees that listens there (HOST:PORT or unix:PATH), which needs no privileges
-    #[arg(long, value_name = "ADDR")]
-    connect: Option<Address>,
+    #[command(flatten)]
+    connect: Connect,
     /// Time between two looks
     #[arg(long, value_name = "DURATION", default_value = "2s")]
     interval: Span,
@@ -99,8 +93,7 @@ impl TopCommand {
     }
 
     fn source(&self) -> Result<Receiver<Told>> {
-        if let Some(address) = &self.connect {
-            let api = Api::new(address.clone())?;
+        if let Some(api) = self.connect.api()? {
             let first = source::snapshot(&api)?;
             return Ok(source::ask(api, first, self.interval.0)?);
         }
@@ -114,7 +107,7 @@ impl TopCommand {
     }
 
     fn print(&self, state: &mut State, told: &Receiver<Told>) -> Result<()> {
-        let looks = if self.connect.is_some() { 1 } else { LOOKS };
+        let looks = if self.connect.is_given() { 1 } else { LOOKS };
         for _ in 1..looks {
             next(told)?;
         }

@@ -5,9 +5,9 @@
 
 use std::fmt;
 
-use super::{
+use crate::observe::{
     image::{Image, Segment},
-    space::{Space, SpaceExt as _},
+    memory::space::{Space, SpaceExt as _},
 };
 
 const MAGIC: &[u8] = b"\xff Go buildinf:";
@@ -99,7 +99,8 @@ fn read(space: &impl Space, address: u64) -> Option<Version> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::space::Flat, *};
+    use super::*;
+    use crate::observe::memory::space::Flat;
 
     fn record(flags: u8, length: &[u8], text: &[u8]) -> Flat {
         let mut bytes = MAGIC.to_vec();

@@ -7,11 +7,11 @@ use std::borrow::Cow;
 use super::{
     pclntab::{Call, Function, Pclntab},
     program::{Marked, Program},
-    space::Space,
 };
 use crate::{
     identify::clean,
     model::{Creator, Frame, Site},
+    observe::memory::space::Space,
 };
 
 /// Frames of one stack, inlined ones included.

@@ -4,10 +4,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    offsets::Offsets,
-    space::{half, word},
-};
+use super::offsets::Offsets;
+use crate::observe::memory::space::{half, word};
 
 /// `g.atomicstatus`; the collector marks one that it looks at.
 const SCANNED: u32 = 0x1000;
@@ -48,6 +46,8 @@ pub struct Goroutine {
     /// Number of the goroutine that made it, or 0.
     pub parent: u64,
     pub is_locked: bool,
+    /// The first of the `sudog`s that it waits with, or 0.
+    pub waiting: u64,
     pub stack: Range<u64>,
     pub sp: u64,
     pub pc: u64,
@@ -122,6 +122,7 @@ impl Goroutine {
                 offset => word(offset)?,
             },
             is_locked: word(offsets.locked_m)? != 0,
+            waiting: word(offsets.waiting)?,
             stack,
             sp,
             pc,

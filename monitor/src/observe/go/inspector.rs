@@ -1,46 +1,33 @@
 //! The helper's side: reads Go programs and their goroutines.
 
 use std::{
-    fs,
+    collections::HashSet,
     panic::{AssertUnwindSafe, catch_unwind},
-    rc::Rc,
-    time::Duration,
 };
 
 use super::{
     frames,
     goroutine::{Decoded, Goroutine, Status},
-    image::{Image, ImageKey},
-    memory::Memory,
     points, poll,
-    program::{self, Program, Unknown},
+    program::{Program, Unknown},
     protocol::{
         Answer, Batch, Begun, MAX_NAMED, MAX_SITES, MAX_STACKS, Named, Outcome, Question, Record, Stacks,
-        Wanted, Who,
+        Wanted,
     },
     reads::{check, list, read, some_stacks, threads},
     sites,
     stack::{Copied, Pcs},
+    timers,
 };
-use crate::identify::{Lru, clean};
+use crate::observe::{
+    helper::Who,
+    memory::Memory,
+    monotonic,
+    programs::{Placed, Programs},
+};
 
-/// Programs and processes that are kept.
-const MAX_PROGRAMS: usize = 64;
-const MAX_PROCESSES: usize = 256;
 /// Goroutines that are read at once: 8 MiB of them.
 const BATCH: usize = 16 << 10;
-/// The auxiliary vector has some twenty entries.
-const MAX_AUXV: usize = 4096;
-
-/// A process that runs a Go program.
-struct Process {
-    who: Who,
-    /// `Err`: what it is told each time.
-    program: Result<Rc<Program>, Unknown>,
-    bias: u64,
-    module: String,
-}
-
 /// A walk over a process's goroutines.
 struct Walk {
     who: Who,
@@ -49,20 +36,10 @@ struct Walk {
 }
 
 /// Reads goroutines of other processes. It belongs into a process that may hang or die.
+#[derive(Default)]
 pub struct Inspector {
-    programs: Lru<ImageKey, Result<Rc<Program>, Unknown>>,
-    processes: Lru<u32, Process>,
+    programs: Programs<Program>,
     walk: Option<Walk>,
-}
-
-impl Default for Inspector {
-    fn default() -> Self {
-        Self {
-            programs: Lru::new(MAX_PROGRAMS, usize::MAX),
-            processes: Lru::new(MAX_PROCESSES, usize::MAX),
-            walk: None,
-        }
-    }
 }
 
 impl Inspector {
@@ -75,7 +52,7 @@ impl Inspector {
                 "its tables are so broken that a decoder gave up".to_owned(),
             ))
         });
-        answered.unwrap_or_else(|unknown| Answer::Refused(unknown.into()))
+        answered.unwrap_or_else(Answer::Refused)
     }
 
     fn try_answer(&mut self, question: &Question) -> Result<Answer, Unknown> {
@@ -86,18 +63,18 @@ impl Inspector {
             Question::StacksNow(who, wanted) => self.stacks(*who, wanted, true).map(Answer::Stacks),
             Question::Name(who, stacks) => self.name(*who, stacks).map(Answer::Named),
             Question::Points(who) => {
-                let (bias, program) = self.program(*who)?;
+                let Placed { bias, program, .. } = self.program(*who)?;
                 Ok(Answer::Points(points::find(*who, &program, bias, &memory(*who)?)))
             }
             Question::Creators(who, made_at) => {
-                let (_, program) = self.program(*who)?;
+                let Placed { program, .. } = self.program(*who)?;
                 let made_at = made_at.iter().take(MAX_SITES);
                 Ok(Answer::Creators(
                     made_at.map(|pc| frames::creator(&program, *pc)).collect(),
                 ))
             }
             Question::Sites { who, made_at, runs } => {
-                let (_, program) = self.program(*who)?;
+                let Placed { program, .. } = self.program(*who)?;
                 let (made_at, runs) = (made_at.iter().take(MAX_SITES), runs.iter().take(MAX_SITES));
                 Ok(Answer::Sites {
                     made_at: made_at.map(|pc| frames::spawn_site(&program, *pc)).collect(),
@@ -109,7 +86,7 @@ impl Inspector {
 
     fn begin(&mut self, who: Who) -> Result<Begun, Unknown> {
         self.walk = None;
-        let (bias, program) = self.program(who)?;
+        let Placed { bias, program, .. } = self.program(who)?;
         let mut memory = memory(who)?;
         let listed = list(&program, bias, &mut memory)?;
         let mut left: Vec<(u64, u32)> = listed.into_iter().zip(0..).collect();
@@ -129,14 +106,14 @@ impl Inspector {
         let Some(mut walk) = self.walk.take() else {
             return Err(Unknown::Unreadable("no walk was begun".to_owned()));
         };
-        let (bias, program) = self.program(walk.who)?;
+        let Placed { bias, program, .. } = self.program(walk.who)?;
         let mut memory = memory(walk.who)?;
         let from = walk.left.len().saturating_sub(BATCH);
         let mut places = walk.left.split_off(from);
         places.reverse();
         let addresses: Vec<u64> = places.iter().map(|(address, _)| *address).collect();
         let mut batch = Batch {
-            began: now(),
+            began: monotonic(),
             is_last: walk.left.is_empty(),
             ..Batch::default()
         };
@@ -152,7 +129,7 @@ impl Inspector {
                 Decoded::Invalid => batch.unreadable += 1,
             }
         }
-        batch.ended = now();
+        batch.ended = monotonic();
         let threads = threads(&program, &mut memory, &goroutines);
         batch.records = goroutines
             .iter()
@@ -183,7 +160,7 @@ impl Inspector {
     /// `again`: those that have run while their stacks were read are told to have.
     fn stacks(&mut self, who: Who, wanted: &[Wanted], again: bool) -> Result<Stacks, Unknown> {
         let wanted = &wanted[..wanted.len().min(MAX_STACKS)];
-        let (bias, program) = self.program(who)?;
+        let Placed { bias, program, .. } = self.program(who)?;
         let mut memory = memory(who)?;
         let addresses: Vec<u64> = wanted.iter().map(|wanted| wanted.address).collect();
         let mut found = read(&program, &mut memory, &addresses);
@@ -198,6 +175,7 @@ impl Inspector {
             outcomes: vec![Outcome::Moved; wanted.len()],
             stacks: Vec::new(),
         };
+        let timed = timed(&program, &mut memory, &found);
         let mut numbers = std::collections::HashMap::new();
         let mut order: Vec<usize> = (0..found.len()).collect();
         order.sort_unstable_by_key(|number| match &found[*number] {
@@ -235,16 +213,11 @@ impl Inspector {
                     answer.stacks.push(pcs.clone());
                     next
                 });
-                let is_io = program
-                    .reasons
-                    .get(usize::from(goroutine.reason))
-                    .map(String::as_str)
-                    == Some(poll::REASON);
+                let is_io = program.waits_for(goroutine) == Some(poll::REASON);
                 answer.outcomes[*number] = Outcome::Stack {
                     number: index,
-                    has_deadline: is_io
-                        && goroutine.status == Status::Waiting
-                        && poll::has_deadline(program.offsets, &mut memory, goroutine, bytes),
+                    has_deadline: timed.contains(number)
+                        || is_io && poll::has_deadline(program.offsets, &mut memory, goroutine, bytes),
                 };
             }
         }
@@ -261,12 +234,7 @@ impl Inspector {
     }
 
     fn name(&mut self, who: Who, stacks: &[Vec<u64>]) -> Result<Vec<Named>, Unknown> {
-        let (_, program) = self.program(who)?;
-        let module = self
-            .processes
-            .get(&who.pid)
-            .map(|process| process.module.clone())
-            .unwrap_or_default();
+        let Placed { program, module, .. } = self.program(who)?;
         let one = |pcs: &Vec<u64>| {
             let told = frames::of_stack(&program, &module, pcs);
             Named {
@@ -279,61 +247,34 @@ impl Inspector {
         Ok(stacks.iter().take(MAX_NAMED).map(one).collect())
     }
 
-    /// The program of a process, and how far behind the linker's addresses the process has it.
-    fn program(&mut self, who: Who) -> Result<(u64, Rc<Program>), Unknown> {
-        if let Some(process) = self.processes.get(&who.pid)
-            && (process.who.start_boottime, process.who.exec_id) == (who.start_boottime, who.exec_id)
-        {
-            let bias = process.bias;
-            return process.program.clone().map(|program| (bias, program));
-        }
-        let (bias, program) = match self.open(who) {
-            Ok((bias, program)) => (bias, Ok(program)),
-            Err(unknown) => (0, Err(unknown)),
-        };
-        let path = fs::read_link(format!("/proc/{}/task/{}/exe", who.pid, who.tid)).unwrap_or_default();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let process = Process {
-            who,
-            program: program.clone(),
-            bias,
-            module: clean(name.strip_suffix(" (deleted)").unwrap_or(&name), 255),
-        };
-        // What could not be read may be readable later: a program that has only just begun has nothing to show.
-        if !matches!(program, Err(Unknown::Unreadable(_))) {
-            self.processes.insert(who.pid, process, 0);
-        }
-        program.map(|program| (bias, program))
+    /// The program of a process, where the process has it.
+    fn program(&mut self, who: Who) -> Result<Placed<Program>, Unknown> {
+        self.programs.of(who, |image, bias, memory| {
+            let program = Program::read(image, bias, memory)?;
+            check(&program, bias, memory)?;
+            Ok(program)
+        })
     }
+}
 
-    fn open(&mut self, who: Who) -> Result<(u64, Rc<Program>), Unknown> {
-        let failed = |error: std::io::Error| Unknown::Unreadable(error.to_string());
-        let (file, key) = Image::open(who.pid, who.tid).map_err(failed)?;
-        if let Some(Err(unknown)) = self.programs.get(&key) {
-            return Err(unknown.clone());
-        }
-        let image = Image::parse(file).ok_or(Unknown::NotGo)?;
-        let bias = if image.is_relocatable {
-            let auxv = fs::read(format!("/proc/{}/task/{}/auxv", who.pid, who.tid)).map_err(failed)?;
-            let auxv = &auxv[..auxv.len().min(MAX_AUXV)];
-            program::bias(auxv, image.entry)
-                .ok_or_else(|| Unknown::Unreadable("no auxiliary vector".to_owned()))?
-        } else {
-            0
-        };
-        if let Some(Ok(program)) = self.programs.get(&key) {
-            return Ok((bias, Rc::clone(program)));
-        }
-        let mut memory = memory(who)?;
-        let program = Program::read(image, bias, &mut memory).and_then(|program| {
-            check(&program, bias, &mut memory)?;
-            Ok(Rc::new(program))
-        });
-        if !matches!(program, Err(Unknown::Unreadable(_))) {
-            self.programs.insert(key, program.clone(), 0);
-        }
-        program.map(|program| (bias, program))
-    }
+/// Of these goroutines the numbers of those that a timer will wake.
+fn timed(program: &Program, memory: &mut Memory, found: &[Decoded]) -> HashSet<usize> {
+    let (numbers, lists): (Vec<usize>, Vec<u64>) = found
+        .iter()
+        .enumerate()
+        .filter_map(|(number, found)| match found {
+            Decoded::Live(goroutine) => Some((number, goroutine)),
+            _ => None,
+        })
+        .filter(|(_, goroutine)| program.waits_for(goroutine).is_some_and(timers::may_end))
+        .map(|(number, goroutine)| (number, goroutine.waiting))
+        .unzip();
+    let ends = timers::end_by_themselves(program.offsets, memory, &lists, monotonic());
+    let numbers = numbers.into_iter().zip(ends);
+    numbers
+        .filter(|(_, ends)| *ends)
+        .map(|(number, _)| number)
+        .collect()
 }
 
 fn is_still(goroutine: &Goroutine, wanted: &Wanted) -> bool {
@@ -345,11 +286,4 @@ fn is_still(goroutine: &Goroutine, wanted: &Wanted) -> bool {
 
 fn memory(who: Who) -> Result<Memory, Unknown> {
     Memory::of(who.tid).map_err(|error| Unknown::Unreadable(error.to_string()))
-}
-
-/// CLOCK_MONOTONIC, ns: what Go's `nanotime` reads.
-pub fn now() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let time = Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
-    time.as_nanos() as u64
 }

@@ -1,8 +1,8 @@
 //! Goroutines, read from the Go runtime's own structures from outside: nothing is stopped, and nothing is asked of
 //! the program.
 //!
-//! In the helper process: `image` and `buildinfo` (the file), `pclntab` (its table of functions), `program` (where
-//! the runtime has what), `memory`, `reads`, `goroutine`, `stack`, `poll` (reads of the process), `frames`, `wrapper`,
+//! In the helper process: `buildinfo` (the version), `pclntab` (its table of functions), `program` (where the runtime
+//! has what), `reads`, `goroutine`, `stack`, `poll`, `timers` (reads of the process), `frames`, `wrapper`,
 //! `sites` (names), `points` (where probes go), `inspector` (answers). In the monitor: `worker` (asks), `tracker` (since
 //! when), `reasons`, `view` (tasks), `spawning` and `books` (who makes goroutines).
 //! What must be added for a new version of Go is one entry in `offsets`.
@@ -11,9 +11,7 @@ mod books;
 mod buildinfo;
 mod frames;
 pub mod goroutine;
-mod image;
 mod inspector;
-mod memory;
 pub mod offsets;
 mod pclntab;
 mod points;
@@ -23,51 +21,35 @@ pub mod protocol;
 mod reads;
 mod reasons;
 mod sites;
-mod space;
 mod spawning;
 mod stack;
+mod timers;
 mod tracker;
 mod view;
 mod worker;
 mod wrapper;
 
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, io, time::Duration};
 
 pub use inspector::Inspector;
 pub use protocol::{Answer, Question};
 
 use spawning::Spawning;
 use view::View;
-use worker::{Look, Worker};
+use worker::{Go, Wanted};
 
 use crate::{
-    model::{Cause, Kind, Observation, ProcessId, SpawnReport, Stack, Task, WaitClass},
-    observe::{bpf::Probes, helper::HelperOptions},
+    model::{Observation, ProcessId, SpawnReport, Stack, Task, WaitClass},
+    observe::{bpf::Probes, helper::HelperOptions, lookout::Lookout},
     target::pidns::Numbers,
 };
 
 /// Goroutines of all processes that run Go.
 pub struct Goroutines {
-    worker: Worker,
-    processes: HashMap<ProcessId, State>,
+    lookout: Lookout<Go>,
+    versions: HashMap<ProcessId, String>,
     /// Without spawn probes there is none.
     spawning: Option<Spawning>,
-}
-
-enum State {
-    /// It runs no Go.
-    Other,
-    Go {
-        version: String,
-        /// A look was ordered and is not done.
-        is_pending: bool,
-        /// What was not fetched yet.
-        view: Option<View>,
-    },
 }
 
 impl Goroutines {
@@ -81,99 +63,55 @@ impl Goroutines {
         threshold: Duration,
         spawn_budget: Option<f64>,
     ) -> io::Result<Self> {
+        let go = Go {
+            reads_stacks: options.is_some(),
+            wants_points: spawn_budget.is_some(),
+            threshold,
+        };
         Ok(Self {
-            worker: Worker::start(options, threshold, spawn_budget.is_some())?,
-            processes: HashMap::new(),
+            lookout: Lookout::start(go, options.unwrap_or_default())?,
+            versions: HashMap::new(),
             spawning: spawn_budget.map(Spawning::new),
         })
     }
 
     /// Pid of the helper process while one runs.
     pub fn helper_pid(&self) -> Option<u32> {
-        self.worker.helper_pid()
+        self.lookout.helper_pid()
     }
 
     /// Orders a look at each process that may run Go; with `whole` at that one alone, of which all is to be told then.
     pub fn look(&mut self, observations: &[Observation], whole: Option<ProcessId>) {
-        let alive: HashSet<ProcessId> = observations.iter().map(|it| it.process.id).collect();
-        if self.processes.keys().any(|id| !alive.contains(id)) {
-            self.processes.retain(|id, _| alive.contains(id));
-            self.worker.retain(alive);
-        }
-        for observation in observations {
-            let process = observation.process.id;
-            if whole.is_some_and(|whole| whole != process) {
-                continue;
-            }
-            let Some(thread) = observation.tasks.iter().find(|task| task.kind == Kind::Thread) else {
-                continue;
-            };
-            let state = self.processes.entry(process).or_insert_with(|| State::Go {
-                version: String::new(),
-                is_pending: false,
-                view: None,
-            });
-            if let State::Go { is_pending, .. } = state
-                && !*is_pending
-            {
-                let spawning = self.spawning.as_ref();
-                *is_pending = self.worker.look(Look {
-                    process,
-                    tid: thread.id as u32,
-                    unnamed: spawning.map(|it| it.unnamed(process)).unwrap_or_default(),
-                    whole: whole.is_some(),
-                });
-            }
-        }
+        let spawning = self.spawning.as_ref();
+        self.lookout.look(observations, whole, |process| Wanted {
+            unnamed: spawning.map(|it| it.unnamed(process)).unwrap_or_default(),
+            whole: whole.is_some(),
+        });
+        let lookout = &self.lookout;
+        self.versions.retain(|process, _| lookout.is_watched(*process));
     }
 
     /// Adds to each observation the goroutines of its process, and waits for the looks that are not done for
     /// `patience` at most. What comes later is added to the next pass's.
     pub fn attach(&mut self, observations: &mut [Observation], patience: Duration) {
-        let until = Instant::now() + patience;
-        let is_pending = |state: &State| matches!(state, State::Go { is_pending: true, .. });
-        while self.processes.values().any(is_pending) {
-            let Some((process, view)) = self.worker.looked(until) else {
-                break;
-            };
-            let Some(state) = self.processes.get_mut(&process) else {
-                continue;
-            };
-            *state = match view {
-                None => State::Other,
-                Some(mut view) => {
-                    if let Some(spawning) = &mut self.spawning
-                        && !view.version.is_empty()
-                    {
-                        spawning.meet(process, view.points.take(), std::mem::take(&mut view.named));
-                    }
-                    State::Go {
-                        version: view.version.clone(),
-                        is_pending: false,
-                        view: Some(view),
-                    }
-                }
-            };
-        }
-        for observation in observations {
-            match self.processes.get_mut(&observation.process.id) {
-                Some(State::Go { view, .. }) => match view.take() {
-                    Some(view) => add(observation, view),
-                    // It may not even be known yet whether it runs Go.
-                    None => {
-                        observation.incomplete.insert(Cause::GoroutinesPending);
-                    }
-                },
-                Some(State::Other) | None => {}
+        let (spawning, versions) = (&mut self.spawning, &mut self.versions);
+        let met = |process, view: &mut View| {
+            if view.version.is_empty() {
+                return;
             }
-        }
+            if let Some(spawning) = spawning {
+                spawning.meet(process, view.points.take(), std::mem::take(&mut view.named));
+            }
+            versions.insert(process, view.version.clone());
+        };
+        self.lookout.attach(observations, patience, met, add);
     }
 
     /// Attaches and detaches spawn probes, and takes in what they have counted.
     pub fn tend_spawn_probes(&mut self, probes: &mut Probes) {
         if let Some(spawning) = &mut self.spawning {
-            let is_go = |id: &ProcessId| matches!(self.processes.get(id), Some(State::Go { .. }));
-            spawning.tend(probes, is_go);
+            let lookout = &self.lookout;
+            spawning.tend(probes, |id| lookout.is_watched(*id));
         }
     }
 
@@ -196,10 +134,7 @@ impl Goroutines {
 
     /// The version of Go that a process runs, as far as it is known.
     pub fn version(&self, process: ProcessId) -> Option<&str> {
-        match self.processes.get(&process)? {
-            State::Go { version, .. } if !version.is_empty() => Some(version),
-            _ => None,
-        }
+        self.versions.get(&process).map(String::as_str)
     }
 }
 

@@ -4,7 +4,7 @@
 //! runtime/symtab.go (`pcHeader`, `_func`, `pcvalue`, `funcdata`), runtime/symtabinl.go and cmd/link/internal/ld/pcln.go
 //! (Go 1.18 to 1.27). All addresses are the linker's.
 
-use super::space::{Space, SpaceExt as _};
+use crate::observe::memory::space::{Space, SpaceExt as _, half, word};
 
 /// Go 1.18 and 1.19, and from 1.20 on (`_func.startLine`, a shorter entry of the inline tree).
 const MAGICS: [(u32, Format); 2] = [(0xffff_fff1, Format::Go120), (0xffff_fff0, Format::Go118)];
@@ -57,9 +57,9 @@ impl Header {
     /// The header at an address, if it is one.
     pub fn read(space: &impl Space, address: u64) -> Option<Self> {
         let bytes: [u8; HEADER as usize] = space.array(address)?;
-        let magic = super::space::half(&bytes, 0)?;
+        let magic = half(&bytes, 0)?;
         let (_, format) = MAGICS.iter().find(|(known, _)| *known == magic)?;
-        let word = |index: usize| super::space::word(&bytes, 8 * index);
+        let word = |index: usize| word(&bytes, 8 * index);
         // The third word is `textStart`, which Go 1.26 no longer fills in.
         let offsets = [word(4)?, word(5)?, word(6)?, word(7)?, word(8)?];
         let rises = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
@@ -297,7 +297,7 @@ impl<S: Space> Pclntab<S> {
         };
         let mut bytes = [0; 44];
         self.space.fill(address, &mut bytes[..size]).then_some(())?;
-        let number = |at: usize| super::space::half(&bytes, at);
+        let number = |at: usize| half(&bytes, at);
         // In both: funcID, flag, a byte of padding, nfuncdata.
         let [id, _, _, funcdata_count] = number(size - 4)?.to_le_bytes();
         Some(Function {
@@ -343,8 +343,8 @@ impl<S: Space> Pclntab<S> {
                 let bytes: [u8; 20] = self.space.array(tree.checked_add(20 * index)?)?;
                 Some(Inlined {
                     id: bytes[2],
-                    name: super::space::half(&bytes, 12)? as i32,
-                    parent_pc: super::space::half(&bytes, 16)?,
+                    name: half(&bytes, 12)? as i32,
+                    parent_pc: half(&bytes, 16)?,
                 })
             }
             // funcID, _, _, _, nameOff, parentPc, startLine int32
@@ -352,8 +352,8 @@ impl<S: Space> Pclntab<S> {
                 let bytes: [u8; 16] = self.space.array(tree.checked_add(16 * index)?)?;
                 Some(Inlined {
                     id: bytes[0],
-                    name: super::space::half(&bytes, 4)? as i32,
-                    parent_pc: super::space::half(&bytes, 8)?,
+                    name: half(&bytes, 4)? as i32,
+                    parent_pc: half(&bytes, 8)?,
                 })
             }
         }

@@ -8,14 +8,20 @@ use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Register};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    image::Image,
-    memory::Memory,
     pclntab::{Function, Pclntab},
     program::Program,
-    protocol::Who,
-    space::{Space as _, SpaceExt as _},
 };
-use crate::identify::{Maps, is_served, open_mapped, open_regular};
+use crate::{
+    identify::{Maps, is_served, open_mapped, open_regular},
+    observe::{
+        helper::Who,
+        image::Image,
+        memory::{
+            Memory,
+            space::{Space as _, SpaceExt as _},
+        },
+    },
+};
 
 /// A function's beginning: make room, compare, jump.
 const BEGINNING: usize = 32;

@@ -6,7 +6,8 @@
 
 use std::ops::Range;
 
-use super::{goroutine::Goroutine, memory::Memory, offsets::Offsets, space::word};
+use super::{goroutine::Goroutine, offsets::Offsets};
+use crate::observe::memory::{Memory, space::word};
 
 /// The reason of such waits.
 pub const REASON: &str = "IO wait";

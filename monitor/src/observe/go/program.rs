@@ -10,12 +10,19 @@ use iced_x86::{Code, Decoder, DecoderOptions, Register};
 
 use super::{
     buildinfo::{self, Version},
-    image::{Image, Segment},
-    memory::Memory,
+    goroutine::{Goroutine, Status},
     offsets::{self, Offsets},
     pclntab::{Function, Header, Pclntab},
-    space::{Space as _, SpaceExt as _, word},
 };
+use crate::observe::{
+    image::{Image, Segment},
+    memory::{
+        Memory,
+        space::{Space as _, SpaceExt as _},
+    },
+};
+
+pub use crate::observe::programs::Unknown;
 
 /// A text that only the table of wait reasons refers to (`runtime.waitReasonStrings`), and its place in it.
 const KNOWN_REASON: (&str, u64) = ("GC assist marking", 1);
@@ -26,19 +33,6 @@ const MAX_REASON: u64 = 48;
 const MAX_CODE: usize = 256;
 /// Places that may look like a table before a program is given up.
 const MAX_CANDIDATES: usize = 64;
-
-/// Why a process's goroutines cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unknown {
-    /// It is no Go program.
-    #[error("not a Go program")]
-    NotGo,
-    /// Its version is not in the table, or its structures are not where the table says.
-    #[error("{0}: layout not known")]
-    Layout(String),
-    #[error("{0}")]
-    Unreadable(String),
-}
 
 /// Functions that the runtime treats in a way of its own, by `internal/abi.FuncID`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,6 +70,14 @@ pub struct Program {
 }
 
 impl Program {
+    /// The runtime's text for what a goroutine waits for; `None` of one that does not wait.
+    pub fn waits_for(&self, goroutine: &Goroutine) -> Option<&str> {
+        let reason = self.reasons.get(usize::from(goroutine.reason));
+        reason
+            .map(String::as_str)
+            .filter(|_| goroutine.status == Status::Waiting)
+    }
+
     /// Where an address is in the program's file; the address itself where it is in none of its segments.
     pub fn file_offset(&self, address: u64) -> u64 {
         let segments = self.functions.space().segments().iter();
@@ -93,7 +95,7 @@ impl Program {
     /// # Errors
     /// When it is none that is understood, whole and sound.
     pub fn read(image: Image, bias: u64, memory: &mut Memory) -> Result<Self, Unknown> {
-        let version = buildinfo::find(&image).ok_or(Unknown::NotGo)?;
+        let version = buildinfo::find(&image).ok_or(Unknown::Other)?;
         let unreadable = |what: &str| Unknown::Unreadable(format!("{version}: {what}"));
         let offsets = offsets::of(version.minor).ok_or_else(|| Unknown::Layout(version.text.clone()))?;
         let header = find_header(&image).ok_or_else(|| unreadable("no table of functions"))?;
@@ -317,13 +319,4 @@ fn find_list(functions: &Pclntab<Image>, function: &Function) -> Option<(u64, u6
     let (length, list) = (loads.next()?, loads.next()?);
     let is_data = |address| functions.space().is_in(address, |segment| segment.writable);
     (is_data(length) && is_data(list)).then_some((length, list))
-}
-
-/// How far behind the linker's addresses a process has its program: `AT_ENTRY` of its auxiliary vector.
-pub fn bias(auxv: &[u8], entry: u64) -> Option<u64> {
-    const AT_ENTRY: u64 = libc::AT_ENTRY;
-    (0..auxv.len() / 16)
-        .find(|pair| word(auxv, 16 * pair) == Some(AT_ENTRY))
-        .and_then(|pair| word(auxv, 16 * pair + 8))
-        .map(|found| found.wrapping_sub(entry))
 }

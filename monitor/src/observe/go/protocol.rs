@@ -3,8 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{goroutine::Status, program::Unknown};
-use crate::model::{Creator, Frame, ProcessId, Site};
+use super::goroutine::Status;
+use crate::model::{Creator, Frame, Site};
+
+pub use crate::observe::{helper::Who, programs::Unknown};
 
 /// Goroutines whose stacks are asked for at once: with the longest stacks each of its own the answer is no longer
 /// than a message may be.
@@ -13,27 +15,6 @@ pub const MAX_STACKS: usize = 1024;
 pub const MAX_NAMED: usize = 4;
 /// Addresses that are named at once, of each kind.
 pub const MAX_SITES: usize = 256;
-
-/// A process, as the helper is told of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Who {
-    pub pid: u32,
-    /// Any live thread of it.
-    pub tid: u32,
-    /// With the pid, what tells the program from every other one ([`crate::model::ProcessId`]).
-    pub start_boottime: u64,
-    pub exec_id: u64,
-}
-
-impl Who {
-    pub const fn process(self) -> ProcessId {
-        ProcessId {
-            pid: self.pid,
-            start_boottime: self.start_boottime,
-            exec_id: self.exec_id,
-        }
-    }
-}
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Question {
@@ -72,25 +53,7 @@ pub enum Answer {
     /// `None` when none can be put in safely.
     Points(Option<Points>),
     Creators(Vec<Option<Creator>>),
-    Refused(Refusal),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Refusal {
-    NotGo,
-    /// What is known of its version of Go does not fit.
-    Layout(String),
-    Unreadable(String),
-}
-
-impl From<Unknown> for Refusal {
-    fn from(unknown: Unknown) -> Self {
-        match unknown {
-            Unknown::NotGo => Self::NotGo,
-            Unknown::Layout(version) => Self::Layout(version),
-            Unknown::Unreadable(why) => Self::Unreadable(why),
-        }
-    }
+    Refused(Unknown),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -4,8 +4,10 @@ use std::{collections::HashSet, ops::Range};
 
 use super::{
     goroutine::{Decoded, Goroutine, Status},
-    memory::Memory,
     program::{Program, Unknown},
+};
+use crate::observe::memory::{
+    Memory,
     space::{SpaceExt as _, word},
 };
 

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     goroutine::{Goroutine, Status},
     pclntab::Pclntab,
-    space::{Space, word},
 };
+use crate::observe::memory::space::{Space, word};
 
 /// Return addresses of one stack; what lies further out is left out.
 pub const MAX_PCS: usize = 256;
@@ -118,10 +118,8 @@ impl Copied<'_> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{
-        super::{pclntab::Header, space::Flat},
-        *,
-    };
+    use super::{super::pclntab::Header, *};
+    use crate::observe::memory::space::Flat;
 
     const GOEXIT: std::ops::Range<u64> = 0x50_0000..0x50_0010;
 
@@ -139,6 +137,7 @@ mod tests {
             startpc: 0,
             parent: 0,
             is_locked: false,
+            waiting: 0,
             stack: 0x1000..0x1000 + bytes.len() as u64,
             sp: 0x1000,
             pc: 0x40_0001,

@@ -7,9 +7,8 @@ use super::{
     frames::{begin, site},
     pclntab::Function,
     program::Program,
-    space::SpaceExt as _,
 };
-use crate::model::Site;
+use crate::{model::Site, observe::memory::space::SpaceExt as _};
 
 /// Wrappers are short; they copy arguments and call.
 const MAX_CODE: usize = 512;

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     identify::Stack,
     model::{ModuleFile, ProcessId, Registers},
-    observe::{bpf::SpawnEvent, go},
+    observe::{bpf::SpawnEvent, go, tokio},
 };
 
 /// A read of memory is a few microseconds.
@@ -33,6 +33,8 @@ const START_DEADLINE: Duration = Duration::from_secs(5);
 const STACK_DEADLINE: Duration = Duration::from_secs(5);
 /// A question may be the first one about a large program.
 const GO_DEADLINE: Duration = Duration::from_secs(5);
+/// As above: its debug information may have to be read.
+const TOKIO_DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum HelperError {
@@ -214,6 +216,21 @@ impl Helper {
     pub fn go(&mut self, process: ProcessId, question: &go::Question) -> Result<go::Answer, HelperError> {
         match self.ask(process, Request::Go(question.clone()), GO_DEADLINE)? {
             Reply::Go(answer) => Ok(answer),
+            _ => Err(another_answer()),
+        }
+    }
+
+    /// Something about a program with tokio in it.
+    ///
+    /// # Errors
+    /// When the helper had to be given up.
+    pub fn tokio(
+        &mut self,
+        process: ProcessId,
+        question: &tokio::Question,
+    ) -> Result<tokio::Answer, HelperError> {
+        match self.ask(process, Request::Tokio(question.clone()), TOKIO_DEADLINE)? {
+            Reply::Tokio(answer) => Ok(answer),
             _ => Err(another_answer()),
         }
     }

@@ -21,8 +21,8 @@ pub use server::serve;
 
 use crate::{
     identify::{Identity, Stack},
-    model::{ModuleFile, Registers, Site},
-    observe::{go, thread::spawns::Origin},
+    model::{ModuleFile, ProcessId, Registers, Site},
+    observe::{go, thread::spawns::Origin, tokio},
 };
 
 /// First argument that makes this binary a helper; the options follow.
@@ -66,6 +66,8 @@ enum Request {
     Birth(Birth),
     /// Something about a Go program.
     Go(go::Question),
+    /// Something about a program with tokio in it.
+    Tokio(tokio::Question),
     /// What a running thread was started with.
     ThreadStart { pid: u32, tid: u32, thread_pointer: u64 },
     /// The files whose code a process has mapped.
@@ -80,6 +82,7 @@ enum Reply {
     SpawnPoints(Result<Vec<SpawnPoint>, String>),
     Birth(Result<NamedBirth, String>),
     Go(go::Answer),
+    Tokio(tokio::Answer),
     ThreadStart(Result<ThreadStart, String>),
     Modules(Result<Vec<ModuleFile>, String>),
 }
@@ -120,6 +123,36 @@ pub struct ThreadStart {
     pub entry: Option<Site>,
     /// It is what the thread was made for, and the program's own code: its stack can tell nothing better.
     pub is_certain: bool,
+}
+
+/// A process, as the helper is told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Who {
+    pub pid: u32,
+    /// Any live thread of it.
+    pub tid: u32,
+    /// With the pid, what tells the program from every other one ([`ProcessId`]).
+    pub start_boottime: u64,
+    pub exec_id: u64,
+}
+
+impl Who {
+    pub const fn of(process: ProcessId, tid: u32) -> Self {
+        Self {
+            pid: process.pid,
+            tid,
+            start_boottime: process.start_boottime,
+            exec_id: process.exec_id,
+        }
+    }
+
+    pub const fn process(self) -> ProcessId {
+        ProcessId {
+            pid: self.pid,
+            start_boottime: self.start_boottime,
+            exec_id: self.exec_id,
+        }
+    }
 }
 
 /// A message is its length in 4 bytes and its postcard form.

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use super::{Asked, MAX_READ, Reply, Request, receive, send};
 use crate::{
     identify::{Inspector, Options, modules},
-    observe::{go, memory::read_present, thread::holders::is_private},
+    observe::{go, memory::read_present, thread::holders::is_private, tokio},
 };
 
 /// Bytes of address space that the helper may use: what a hostile file makes it ask for beyond is refused.
@@ -40,18 +40,28 @@ pub fn serve(debug_dirs: impl Iterator<Item = PathBuf>) -> io::Result<()> {
         debug_dirs: debug_dirs.collect(),
         ..Options::default()
     });
-    let mut go = go::Inspector::default();
+    let mut runtimes = Runtimes::default();
     loop {
         let asked: Asked = match receive(&mut stream) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             asked => asked?,
         };
         inspector.now_stands_for(asked.pid, asked.identity);
-        send(&mut stream, &answer(&mut inspector, &mut go, &asked.request))?;
+        send(
+            &mut stream,
+            &answer(&mut inspector, &mut runtimes, &asked.request),
+        )?;
     }
 }
 
-fn answer(inspector: &mut Inspector, go: &mut go::Inspector, request: &Request) -> Reply {
+/// What is known of the processes of each runtime.
+#[derive(Default)]
+struct Runtimes {
+    go: go::Inspector,
+    tokio: tokio::Inspector,
+}
+
+fn answer(inspector: &mut Inspector, runtimes: &mut Runtimes, request: &Request) -> Reply {
     match request {
         Request::Read { tid, address, length } => {
             Reply::Bytes(read_present(*tid, *address, (*length as usize).min(MAX_READ)))
@@ -66,7 +76,8 @@ fn answer(inspector: &mut Inspector, go: &mut go::Inspector, request: &Request) 
                 .spawn_points(*pid, *tid)
                 .map_err(|error| error.to_string()),
         ),
-        Request::Go(question) => Reply::Go(go.answer(question)),
+        Request::Go(question) => Reply::Go(runtimes.go.answer(question)),
+        Request::Tokio(question) => Reply::Tokio(runtimes.tokio.answer(question, inspector)),
         Request::ThreadStart {
             pid,
             tid,

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::{super::space::Flat, *};
+use super::*;
+use crate::observe::memory::space::Flat;
 
 const BASE: u64 = 0x50_0000;
 const TEXT: u64 = 0x40_1000;

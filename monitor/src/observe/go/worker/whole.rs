@@ -11,13 +11,16 @@ use std::{
 use super::{
     super::{
         goroutine::Status,
-        protocol::{Answer, MAX_NAMED, MAX_SITES, MAX_STACKS, Outcome, Pcs, Question, Record, Who},
+        protocol::{Answer, MAX_NAMED, MAX_SITES, MAX_STACKS, Outcome, Pcs, Question, Record},
         tracker::Entry,
         view::{Memory, View},
     },
-    Clerk, Failure, another_answer,
+    ask,
 };
-use crate::model::{Cause, Creator, Facts, Reason, Stack, State, Task, Trace};
+use crate::{
+    model::{Cause, Creator, Facts, Reason, Stack, State, Task, Trace},
+    observe::worker::{Asker, Failure},
+};
 
 /// Stacks of one process that are told apart; goroutines with others have none.
 const MAX_DIFFERENT: usize = 100_000;
@@ -145,6 +148,77 @@ impl Whole {
         self.numbers.insert(pcs, next);
         next
     }
+    /// Reads the stacks of all that do not run, and names what is to be named.
+    pub fn read(
+        &mut self,
+        memory: &mut Memory,
+        reads_stacks: bool,
+        asker: &mut Asker<'_>,
+    ) -> Result<(), Failure> {
+        let begun = Instant::now();
+        if reads_stacks {
+            self.read_stacks(memory, asker)?;
+            self.name_stacks(memory, asker)?;
+        }
+        let made_at: HashSet<u64> = self.extras.values().map(|extra| extra.gopc).collect();
+        let made_at: Vec<u64> = made_at.into_iter().collect();
+        for some in made_at.chunks(MAX_SITES) {
+            let Answer::Creators(told) = ask(asker, &Question::Creators(asker.who, some.to_vec()))? else {
+                return Err(asker.another_answer());
+            };
+            let told = told.into_iter().map(|creator| creator.map(Arc::new));
+            self.creators.extend(some.iter().copied().zip(told));
+        }
+        tracing::debug!(
+            "process {}: all of {} goroutines and {} stacks told in {:?}",
+            asker.who.pid,
+            self.extras.len(),
+            self.stacks.len(),
+            begun.elapsed()
+        );
+        Ok(())
+    }
+
+    fn read_stacks(&mut self, memory: &Memory, asker: &mut Asker<'_>) -> Result<(), Failure> {
+        let entries = memory.tracker.entries().iter();
+        let resting: Vec<&Entry> = entries.filter(|entry| entry.status != Status::Running).collect();
+        for some in resting.chunks(MAX_STACKS) {
+            let wanted = some.iter().map(|entry| entry.wanted()).collect();
+            let Answer::Stacks(answer) = ask(asker, &Question::StacksNow(asker.who, wanted))? else {
+                return Err(asker.another_answer());
+            };
+            let numbers: Vec<u32> = answer.stacks.into_iter().map(|pcs| self.number(pcs)).collect();
+            for (entry, outcome) in some.iter().zip(answer.outcomes) {
+                let outcome = match outcome {
+                    Outcome::Stack { number, has_deadline } => Outcome::Stack {
+                        number: numbers.get(number as usize).copied().unwrap_or(u32::MAX),
+                        has_deadline,
+                    },
+                    other => other,
+                };
+                self.outcomes.insert(entry.id, outcome);
+            }
+        }
+        Ok(())
+    }
+
+    fn name_stacks(&mut self, memory: &mut Memory, asker: &mut Asker<'_>) -> Result<(), Failure> {
+        let numbered: Vec<(&Pcs, u32)> = self.numbers.iter().map(|(pcs, number)| (pcs, *number)).collect();
+        for some in numbered.chunks(MAX_NAMED) {
+            let pcs = some.iter().map(|(pcs, _)| pcs.pcs.clone()).collect();
+            let Answer::Named(told) = ask(asker, &Question::Name(asker.who, pcs))? else {
+                return Err(asker.another_answer());
+            };
+            for ((pcs, number), named) in some.iter().zip(told) {
+                let within = named.within.as_slice().into();
+                let stack = memory.stack_of(named, pcs.truncated);
+                if let Some(place) = self.stacks.get_mut(*number as usize) {
+                    *place = Some((Arc::new(stack), within));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What the reading of its stack says of a goroutine besides.
@@ -163,93 +237,5 @@ fn note_outcome(task: &mut Task, outcome: Option<Outcome>, is_told: bool, incomp
         }
         Some(Outcome::Moved) => task.wait = None,
         None => {}
-    }
-}
-
-impl Clerk {
-    /// Reads the stacks of all that do not run, and names what is to be named.
-    pub(super) fn read_whole(
-        &mut self,
-        who: Who,
-        memory: &mut Memory,
-        whole: &mut Whole,
-        until: Instant,
-    ) -> Result<(), Failure> {
-        let begun = Instant::now();
-        if self.reads_stacks {
-            self.read_all_stacks(who, memory, whole, until)?;
-            self.name_all_stacks(who, memory, whole, until)?;
-        }
-        let made_at: HashSet<u64> = whole.extras.values().map(|extra| extra.gopc).collect();
-        let made_at: Vec<u64> = made_at.into_iter().collect();
-        for some in made_at.chunks(MAX_SITES) {
-            let Answer::Creators(told) = self.ask(who, &Question::Creators(who, some.to_vec()), until)?
-            else {
-                return Err(another_answer());
-            };
-            let told = told.into_iter().map(|creator| creator.map(Arc::new));
-            whole.creators.extend(some.iter().copied().zip(told));
-        }
-        tracing::debug!(
-            "process {}: all of {} goroutines and {} stacks told in {:?}",
-            who.pid,
-            whole.extras.len(),
-            whole.stacks.len(),
-            begun.elapsed()
-        );
-        Ok(())
-    }
-
-    fn read_all_stacks(
-        &mut self,
-        who: Who,
-        memory: &Memory,
-        whole: &mut Whole,
-        until: Instant,
-    ) -> Result<(), Failure> {
-        let entries = memory.tracker.entries().iter();
-        let resting: Vec<&Entry> = entries.filter(|entry| entry.status != Status::Running).collect();
-        for some in resting.chunks(MAX_STACKS) {
-            let wanted = some.iter().map(|entry| entry.wanted()).collect();
-            let Answer::Stacks(answer) = self.ask(who, &Question::StacksNow(who, wanted), until)? else {
-                return Err(another_answer());
-            };
-            let numbers: Vec<u32> = answer.stacks.into_iter().map(|pcs| whole.number(pcs)).collect();
-            for (entry, outcome) in some.iter().zip(answer.outcomes) {
-                let outcome = match outcome {
-                    Outcome::Stack { number, has_deadline } => Outcome::Stack {
-                        number: numbers.get(number as usize).copied().unwrap_or(u32::MAX),
-                        has_deadline,
-                    },
-                    other => other,
-                };
-                whole.outcomes.insert(entry.id, outcome);
-            }
-        }
-        Ok(())
-    }
-
-    fn name_all_stacks(
-        &mut self,
-        who: Who,
-        memory: &mut Memory,
-        whole: &mut Whole,
-        until: Instant,
-    ) -> Result<(), Failure> {
-        let numbered: Vec<(&Pcs, u32)> = whole.numbers.iter().map(|(pcs, number)| (pcs, *number)).collect();
-        for some in numbered.chunks(MAX_NAMED) {
-            let pcs = some.iter().map(|(pcs, _)| pcs.pcs.clone()).collect();
-            let Answer::Named(told) = self.ask(who, &Question::Name(who, pcs), until)? else {
-                return Err(another_answer());
-            };
-            for ((pcs, number), named) in some.iter().zip(told) {
-                let within = named.within.as_slice().into();
-                let stack = memory.stack_of(named, pcs.truncated);
-                if let Some(place) = whole.stacks.get_mut(*number as usize) {
-                    *place = Some((Arc::new(stack), within));
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -2,8 +2,10 @@
 
 use std::{io, ops::Range};
 
-use super::space::Space;
-use crate::observe::memory::present::{self, PAGE, Pages};
+use super::{
+    present::{self, PAGE, Pages},
+    space::Space,
+};
 
 /// Of which the presence is looked up at once: few enough pages that all their parts are told.
 const WINDOW: u64 = 256 * PAGE;

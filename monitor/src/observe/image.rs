@@ -1,11 +1,12 @@
-//! A Go program's file: its segments, read at the addresses that the linker gave them. Section headers are not
+//! A program's file: its segments, read at the addresses that the linker gave them. Section headers are not
 //! needed: a stripped program may have none.
 
 use std::{
     cell::RefCell,
     collections::HashMap,
-    fs::File,
+    fs::{self, File},
     io,
+    ops::Range,
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::Path,
     rc::Rc,
@@ -17,11 +18,13 @@ use object::{
     pod,
 };
 
-use super::space::Space;
+use super::memory::space::{Space, word};
 use crate::identify::open_regular;
 
 /// A linker makes about a dozen.
 const MAX_SEGMENTS: usize = 64;
+/// The auxiliary vector has some twenty entries.
+const MAX_AUXV: usize = 4096;
 /// What is read at once.
 const CHUNK: usize = 16 << 10;
 /// Parts of a file that are kept: 1 MiB.
@@ -51,6 +54,10 @@ pub struct ImageKey {
 pub struct Image {
     file: File,
     segments: Vec<Segment>,
+    /// What the loader makes read-only once it has written its pointers.
+    pub relocated: Option<Range<u64>>,
+    /// The thread-local variables: how large, and how aligned.
+    pub thread_locals: Option<(u64, u64)>,
     /// Where it begins to run, as the linker numbered it.
     pub entry: u64,
     /// Whether it can be loaded anywhere.
@@ -106,13 +113,37 @@ impl Image {
                 executable: flags & elf::PF_X != 0,
             }
         });
+        let of_type = |kind: u32| headers.iter().find(|header| header.p_type.get(E) == kind);
         Some(Self {
             segments: segments.collect(),
+            relocated: of_type(elf::PT_GNU_RELRO).map(|header| {
+                let start = number(header.p_vaddr);
+                start..start.saturating_add(number(header.p_memsz))
+            }),
+            thread_locals: of_type(elf::PT_TLS)
+                .map(|header| (number(header.p_memsz), number(header.p_align).max(1))),
             entry: number(header.e_entry),
             is_relocatable: header.e_type.get(E) == elf::ET_DYN,
             file,
             chunks: RefCell::default(),
         })
+    }
+
+    /// How far behind the linker's addresses a process has it: `AT_ENTRY` of its auxiliary vector.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn bias(&self, pid: u32, tid: u32) -> io::Result<u64> {
+        if !self.is_relocatable {
+            return Ok(0);
+        }
+        let auxv = fs::read(format!("/proc/{pid}/task/{tid}/auxv"))?;
+        let auxv = &auxv[..auxv.len().min(MAX_AUXV)];
+        (0..auxv.len() / 16)
+            .find(|pair| word(auxv, 16 * pair) == Some(libc::AT_ENTRY))
+            .and_then(|pair| word(auxv, 16 * pair + 8))
+            .map(|found| found.wrapping_sub(self.entry))
+            .ok_or_else(|| io::Error::other("no auxiliary vector"))
     }
 
     pub fn segments(&self) -> &[Segment] {

@@ -1,4 +1,4 @@
-//! Bytes at addresses: what the decoders of Go's tables read from. Every read may fail; nothing is ever assumed.
+//! Bytes at addresses: what the decoders of runtimes' tables and structures read from. Every read may fail; nothing is ever assumed.
 
 /// Longest name of a function or file that is read, in bytes.
 pub const MAX_NAME: usize = 1024;

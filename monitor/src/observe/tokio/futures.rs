@@ -1,0 +1,209 @@
+//! What the futures of a program are: from its symbols where it has them, else from the places in its sources that its
+//! panics would tell.
+
+use std::{collections::HashSet, collections::VecDeque, ops::Range};
+
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Register};
+
+use super::{
+    names::{body_of, future_of},
+    program::Program,
+    task::Vtable,
+};
+use crate::{
+    identify::{Module, clean},
+    model::Site,
+    observe::{
+        memory::{
+            Memory,
+            space::{Space as _, SpaceExt as _, half, word},
+        },
+        programs::Placed,
+    },
+};
+
+/// Functions that are looked into for one future, and how far they may be from its own.
+const MAX_FUNCTIONS: usize = 48;
+const MAX_DEPTH: u32 = 3;
+/// Of one function.
+const MAX_CODE: u64 = 64 << 10;
+/// `core::panic::Location`: a file's name and its length, line and column.
+const LOCATION: usize = 24;
+const MAX_PATH: u64 = 300;
+const MAX_LINE: u32 = 1 << 20;
+const MAX_COLUMN: u32 = 1 << 12;
+/// Longest symbol that is looked at.
+const MAX_SYMBOL: usize = 16 << 10;
+
+/// A program's code, as far as a future's functions lead into it.
+pub struct Names<'a> {
+    pub placed: &'a Placed<Program>,
+    pub module: &'a Module,
+    pub memory: &'a mut Memory,
+}
+
+/// What a function does that is of interest.
+#[derive(Default)]
+struct Function {
+    calls: Vec<u64>,
+    locations: Vec<Site>,
+}
+
+impl Names<'_> {
+    /// What a future is.
+    pub fn future(&mut self, vtable: &Vtable) -> Option<Site> {
+        let own = self.symbol(vtable.poll()).and_then(|symbol| future_of(&symbol));
+        let by_symbols = own
+            .or_else(|| self.first(vtable.dealloc(), future_of))
+            .or_else(|| {
+                self.first(vtable.poll(), |symbol| {
+                    future_of(symbol).or_else(|| body_of(symbol))
+                })
+            })
+            .or_else(|| self.first(vtable.functions[vtable.functions.len() - 1], future_of));
+        let named = |function| Site {
+            function,
+            file: None,
+            line: None,
+        };
+        by_symbols.map(named).or_else(|| self.location(vtable.poll()))
+    }
+
+    fn symbol(&self, address: u64) -> Option<String> {
+        let symbol = self.module.symbols.mangled(address)?;
+        if symbol.len() > MAX_SYMBOL {
+            return None;
+        }
+        let demangled = rustc_demangle::try_demangle(&symbol).ok()?;
+        let mut text = crate::identify::text::Bounded::new(MAX_SYMBOL);
+        // An error is the cut.
+        let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{demangled:#}"));
+        Some(text.finish())
+    }
+
+    /// What the nearest function says that is called from one.
+    fn first(&mut self, from: u64, says: impl Fn(&str) -> Option<String>) -> Option<String> {
+        self.walk(from, |this, address, _| {
+            this.symbol(address).and_then(|symbol| says(&symbol))
+        })
+    }
+
+    /// The place in the program's own sources that a panic of the nearest function would tell.
+    fn location(&mut self, from: u64) -> Option<Site> {
+        self.walk(from, |_, _, function| {
+            let own = function.locations.iter().filter(|site| is_own(site));
+            own.min().cloned()
+        })
+    }
+
+    /// Goes through functions from one on, nearest first, until one of them says something.
+    fn walk<T>(&mut self, from: u64, mut says: impl FnMut(&Self, u64, &Function) -> Option<T>) -> Option<T> {
+        let mut seen = HashSet::from([from]);
+        let mut queue = VecDeque::from([(from, 0)]);
+        while let Some((address, depth)) = queue.pop_front() {
+            let function = self.read(address);
+            if let Some(said) = says(self, address, &function) {
+                return Some(said);
+            }
+            if depth == MAX_DEPTH {
+                continue;
+            }
+            for call in function.calls {
+                if seen.len() < MAX_FUNCTIONS && seen.insert(call) {
+                    queue.push_back((call, depth + 1));
+                }
+            }
+        }
+        None
+    }
+
+    fn read(&mut self, address: u64) -> Function {
+        let image = &self.placed.program.image;
+        let range = self
+            .module
+            .function_range(address)
+            .filter(|range| range.start == address);
+        let end = range.map_or(address.saturating_add(512), |range| range.end);
+        let range = address..end.min(address.saturating_add(MAX_CODE));
+        let code = image.some(address, (range.end - address) as usize, 16);
+        let mut function = Function::default();
+        let mut pointers = Vec::new();
+        for instruction in &mut Decoder::with_ip(64, &code, address, DecoderOptions::NONE) {
+            if let Some(target) = self.target(&instruction, &range) {
+                function.calls.push(target);
+            }
+            if instruction.code() == Code::Lea_r64_m && instruction.memory_base() == Register::RIP {
+                pointers.push(instruction.memory_displacement64());
+            }
+        }
+        let locations = pointers
+            .into_iter()
+            .filter_map(|pointer| self.read_location(pointer));
+        function.locations = locations.collect();
+        function
+    }
+
+    /// Where an instruction calls or jumps to, if that is another function.
+    fn target(&self, instruction: &Instruction, range: &Range<u64>) -> Option<u64> {
+        let target = match instruction.code() {
+            Code::Call_rel32_64 | Code::Jmp_rel32_64 | Code::Jmp_rel8_64 => instruction.near_branch_target(),
+            Code::Call_rm64 | Code::Jmp_rm64 if instruction.memory_base() == Register::RIP => {
+                self.data(instruction.memory_displacement64())?
+            }
+            _ => return None,
+        };
+        let is_code = self
+            .placed
+            .program
+            .image
+            .is_in(target, |segment| segment.executable);
+        (is_code && !range.contains(&target)).then_some(target)
+    }
+
+    /// A pointer in the program's data.
+    fn data(&self, address: u64) -> Option<u64> {
+        let image = &self.placed.program.image;
+        if image.is_relocatable {
+            let value = self.memory.u64(address.wrapping_add(self.placed.bias))?;
+            Some(value.wrapping_sub(self.placed.bias))
+        } else {
+            image.u64(address)
+        }
+    }
+
+    fn read_location(&self, address: u64) -> Option<Site> {
+        let image = &self.placed.program.image;
+        let is_constant = image.is_in(address, |segment| !segment.executable);
+        if !is_constant {
+            return None;
+        }
+        let path = self.data(address)?;
+        let rest: [u8; LOCATION] = image.array(address)?;
+        let (length, line, column) = (word(&rest, 8)?, half(&rest, 16)?, half(&rest, 20)?);
+        let is_sound = (4..=MAX_PATH).contains(&length)
+            && (1..MAX_LINE).contains(&line)
+            && (1..MAX_COLUMN).contains(&column);
+        if !is_sound {
+            return None;
+        }
+        let mut name = vec![0; length as usize];
+        // With its terminator or without, as the compiler's version has it.
+        image.fill(path, &mut name).then_some(())?;
+        let name = String::from_utf8(name).ok()?;
+        let name = name.trim_end_matches('\0');
+        name.ends_with(".rs").then(|| Site {
+            function: format!("{}:{line}:{column}", clean(name, MAX_PATH as usize)),
+            file: Some(clean(name, MAX_PATH as usize)),
+            line: Some(line),
+        })
+    }
+}
+
+/// Whether a source is the program's: libraries come from registries, the standard library from where it was built.
+fn is_own(site: &Site) -> bool {
+    let file = site.file.as_deref().unwrap_or_default();
+    !["/rustc/", "/registry/src/", "/git/checkouts/", "/library/"]
+        .iter()
+        .any(|part| file.contains(part))
+        && !file.starts_with("library/")
+}

@@ -1,0 +1,253 @@
+//! A walk over the lists of a process's tasks, some at a time.
+//!
+//! From the last task to the first: new ones are put in front, and those that stay for good gather at the end. The parts of a
+//! list are walked side by side, because tasks that were spawned one after the other lie side by side in memory and belong
+//! to different parts. A list changes while it is walked: where it breaks, what was read around that place is read anew.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use super::{
+    blocks::Blocks,
+    lists::List,
+    program::Program,
+    protocol::Record,
+    task::{HEADER, Header, Vtable},
+};
+use crate::observe::{memory::space::word, programs::Placed};
+
+/// Tasks of one process that are walked over.
+const MAX_TASKS: usize = 4 << 20;
+/// Of a future that is compared with what it was.
+const MAX_COMPARED: u64 = 4 << 10;
+/// How often one part of a list may break.
+const MAX_BREAKS: u32 = 32;
+/// How long a step of the walk may take.
+const LONGEST: Duration = Duration::from_secs(1);
+/// Of tasks that a list has by its own count, so many may be missed: they come and go.
+const MISSED: u64 = 64;
+
+/// A list as it is when a walk begins.
+pub struct Seen {
+    pub list: List,
+    /// How many tasks it says that it has, if it does.
+    pub count: Option<u64>,
+    /// The first and the last task of each part, 0 where there is none.
+    pub ends: Vec<(u64, u64)>,
+}
+
+/// One part of a list.
+struct Chain {
+    list: usize,
+    /// The last task of the list, where it was when the walk began.
+    tail: u64,
+    /// The task that was read last, nearer to the end; 0 at first. And its number.
+    before: u64,
+    reached: u64,
+    next: u64,
+    breaks: u32,
+    /// Since it last broke.
+    steps: usize,
+}
+
+struct Walked {
+    list: List,
+    found: u64,
+    /// How many there were when the walk began.
+    count: Option<u64>,
+    /// Where a part of it could not be walked further: the number of the last task. All that is not known of that part is
+    /// newer.
+    broken_at: Option<u64>,
+}
+
+impl Walked {
+    fn is_broken_at(&mut self, reached: u64) {
+        self.broken_at = Some(self.broken_at.map_or(reached, |known| known.min(reached)));
+    }
+}
+
+pub struct Walk {
+    placed: Placed<Program>,
+    blocks: Blocks,
+    lists: Vec<Walked>,
+    chains: Vec<Chain>,
+    /// Of the chains, the one whose turn it is.
+    turn: usize,
+    seen: HashSet<u64>,
+    /// The highest number of a task.
+    pub newest: u64,
+}
+
+enum Step {
+    Task(Record, u64),
+    /// There is no task where one should be.
+    Broken,
+}
+
+impl Walk {
+    pub fn new(placed: Placed<Program>, blocks: Blocks, lists: Vec<Seen>) -> Self {
+        let mut walk = Self {
+            placed,
+            blocks,
+            lists: Vec::with_capacity(lists.len()),
+            chains: Vec::new(),
+            turn: 0,
+            seen: HashSet::new(),
+            newest: 0,
+        };
+        for (index, Seen { list, count, ends }) in lists.into_iter().enumerate() {
+            walk.chains.extend(
+                ends.into_iter()
+                    .filter(|(_, last)| *last != 0)
+                    .map(|(_, last)| Chain {
+                        list: index,
+                        tail: last,
+                        before: 0,
+                        reached: 0,
+                        next: last,
+                        breaks: 0,
+                        steps: 0,
+                    }),
+            );
+            walk.lists.push(Walked {
+                list,
+                found: 0,
+                count,
+                broken_at: None,
+            });
+        }
+        walk
+    }
+
+    /// The next tasks, so many at most. Whether there may be more.
+    pub fn some(&mut self, count: usize, records: &mut Vec<Record>) -> bool {
+        let until = Instant::now() + LONGEST;
+        while records.len() < count && !self.chains.is_empty() {
+            if records.len().is_multiple_of(256) && Instant::now() > until {
+                break;
+            }
+            if self.turn >= self.chains.len() {
+                self.turn = 0;
+            }
+            if self.seen.len() >= MAX_TASKS {
+                for chain in self.chains.drain(..) {
+                    self.lists[chain.list].is_broken_at(chain.reached);
+                }
+                break;
+            }
+            match self.step() {
+                Step::Task(record, previous) => {
+                    let chain = &mut self.chains[self.turn];
+                    chain.steps += 1;
+                    let id = record.id;
+                    // What was seen before a break is not told again. That many steps lead in a circle.
+                    if self.seen.insert(chain.next) {
+                        records.push(record);
+                        self.lists[chain.list].found += 1;
+                    } else if chain.breaks == 0 || chain.steps > self.seen.len() {
+                        self.lists[chain.list].is_broken_at(0);
+                        self.chains.swap_remove(self.turn);
+                        continue;
+                    }
+                    self.newest = self.newest.max(id);
+                    chain.before = chain.next;
+                    chain.reached = id;
+                    chain.next = previous;
+                    if previous == 0 {
+                        self.chains.swap_remove(self.turn);
+                    } else {
+                        self.turn += 1;
+                    }
+                }
+                Step::Broken => self.mend(),
+            }
+        }
+        !self.chains.is_empty()
+    }
+
+    /// Whether some of the tasks were not found that were there at the last look, whose newest is told. `now`: how many there
+    /// are now by each list's own count.
+    pub fn is_incomplete(&self, newest: u64, now: impl Fn(&List) -> Option<u64>) -> bool {
+        self.lists.iter().any(|walked| {
+            // A list that broke among its newest tasks has lost but what comes and goes.
+            let has_lost = |at: u64| newest == 0 || at < newest;
+            let least = walked
+                .count
+                .zip(now(&walked.list))
+                .map(|(then, now)| then.min(now));
+            let is_short = least.is_none_or(|least| walked.found + MISSED + least / 64 < least);
+            walked.broken_at.is_some_and(has_lost) && is_short
+        })
+    }
+
+    /// Reads the task whose turn it is, and tells which is before it.
+    fn step(&mut self) -> Step {
+        let chain = &self.chains[self.turn];
+        let (before, next) = (chain.before, chain.next);
+        let owner = self.lists[chain.list].list.number;
+        match self.task(next, owner) {
+            // Of two neighbours each knows the other, unless one of them has just gone.
+            Some((record, (previous, behind))) if before == 0 || behind == before => {
+                Step::Task(record, previous)
+            }
+            _ => Step::Broken,
+        }
+    }
+
+    /// Goes back to the end that is nearer: to the task before, as it is now, or to the list's end.
+    fn mend(&mut self) {
+        let chain = &mut self.chains[self.turn];
+        chain.breaks += 1;
+        chain.steps = 0;
+        self.blocks.forget(chain.next);
+        self.blocks.forget(chain.before);
+        if chain.breaks > MAX_BREAKS {
+            self.lists[chain.list].is_broken_at(chain.reached);
+            self.chains.swap_remove(self.turn);
+            return;
+        }
+        let owner = self.lists[chain.list].list.number;
+        let (before, tail) = (chain.before, chain.tail);
+        let again = (before != 0).then(|| self.task(before, owner)).flatten();
+        let chain = &mut self.chains[self.turn];
+        match again {
+            Some((_, (0, _))) => {
+                self.chains.swap_remove(self.turn);
+            }
+            Some((_, (previous, _))) => chain.next = previous,
+            // It is gone as well.
+            None => (chain.before, chain.next) = (0, tail),
+        }
+    }
+
+    /// A task, and the ones before and behind it.
+    fn task(&mut self, address: u64, owner: u64) -> Option<(Record, (u64, u64))> {
+        if !Header::is_place(address) {
+            return None;
+        }
+        let mut header = [0; HEADER as usize];
+        self.blocks.fill(address, &mut header).then_some(())?;
+        let header = Header::decode(&header).filter(|header| header.owner == owner)?;
+        let linked = header.vtable.wrapping_sub(self.placed.bias);
+        let vtable: Vtable = *self.placed.program.vtable(linked)?;
+        let mut links = [0; 16];
+        let trailer = address.checked_add(vtable.trailer)?;
+        self.blocks.fill(trailer, &mut links).then_some(())?;
+        let stage = vtable.stage();
+        let mut body = vec![0; (8 + (stage.end - stage.start).min(MAX_COMPARED)) as usize];
+        self.blocks.fill(address + vtable.id, &mut body).then_some(())?;
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&header.state.0.to_le_bytes());
+        hasher.update(body.get(8..)?);
+        let record = Record {
+            address,
+            id: word(&body, 0)?,
+            vtable: linked,
+            status: header.state.status(),
+            sum: hasher.finalize(),
+        };
+        Some((record, (word(&links, 0)?, word(&links, 8)?)))
+    }
+}

@@ -1,0 +1,4 @@
+//! Tasks of tokio: exact numbers, with several versions of tokio, built in several ways.
+
+pub mod bed;
+mod list;

@@ -1,0 +1,107 @@
+//! Tasks that do what they should, and are never to be called stuck.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// Tasks that a round of the churn makes.
+const ROUND: usize = 200;
+
+pub fn start(name: &str, count: usize) -> bool {
+    match name {
+        "ticker" => (0..count).for_each(|_| {
+            tokio::spawn(ticker());
+        }),
+        "sleeper" => (0..count).for_each(|_| {
+            tokio::spawn(sleeper());
+        }),
+        "boxed_sleeper" => (0..count).for_each(|_| {
+            tokio::spawn(async { Box::pin(sleeper()).await });
+        }),
+        "churn" => (0..count).for_each(|_| {
+            tokio::spawn(churn());
+        }),
+        "echo" => (0..count).for_each(|_| {
+            tokio::spawn(echo());
+        }),
+        "worker" => (0..count).for_each(|_| {
+            tokio::spawn(worker());
+        }),
+        "timeout" => (0..count).for_each(|_| {
+            tokio::spawn(timeout());
+        }),
+        _ => return false,
+    }
+    true
+}
+
+async fn ticker() {
+    let mut interval = time::interval(Duration::from_millis(10));
+    loop {
+        interval.tick().await;
+    }
+}
+
+async fn sleeper() {
+    time::sleep(HOUR).await;
+}
+
+async fn short(number: u64) -> u64 {
+    time::sleep(Duration::from_millis(1 + number % 3)).await;
+    number
+}
+
+async fn churn() {
+    loop {
+        let children: Vec<_> = (0..ROUND).map(|number| tokio::spawn(short(number as u64))).collect();
+        for child in children {
+            child.await.unwrap();
+        }
+    }
+}
+
+/// A connection that talks five times a second, from both of its ends.
+async fn echo() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (mut server, _) = listener.accept().await.unwrap();
+    tokio::spawn(async move {
+        let mut byte = [0];
+        while server.read_exact(&mut byte).await.is_ok() {
+            server.write_all(&byte).await.unwrap();
+        }
+    });
+    let mut byte = [7];
+    loop {
+        time::sleep(Duration::from_millis(200)).await;
+        client.write_all(&byte).await.unwrap();
+        client.read_exact(&mut byte).await.unwrap();
+    }
+}
+
+/// Gets a job every 50 ms.
+async fn worker() {
+    let (sender, mut receiver) = mpsc::channel(4);
+    tokio::spawn(async move {
+        loop {
+            time::sleep(Duration::from_millis(50)).await;
+            sender.send(1_u32).await.unwrap();
+        }
+    });
+    while let Some(job) = receiver.recv().await {
+        std::hint::black_box(job);
+    }
+}
+
+/// Waits for what never comes, and gives up after an hour.
+async fn timeout() {
+    let (sender, mut receiver) = mpsc::channel::<u32>(1);
+    let _ = time::timeout(HOUR, receiver.recv()).await;
+    drop(sender);
+}
