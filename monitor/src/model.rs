@@ -238,7 +238,7 @@ impl Task {
         match (&self.facts, &self.wait) {
             (Some(facts), _) => facts.state,
             (None, Some(_)) => State::Waiting,
-            (None, None) => State::Running,
+            (None, None) => State::Active,
         }
     }
 
@@ -267,6 +267,8 @@ pub enum State {
     Running,
     /// By a signal, a tracer or the freezer.
     Stopped,
+    /// It runs, could run, or its wait ends by itself: which of them is not told.
+    Active,
 }
 
 impl State {
@@ -277,6 +279,7 @@ impl State {
             Self::Runnable => "runnable",
             Self::Running => "running",
             Self::Stopped => "stopped",
+            Self::Active => "active",
         }
     }
 }

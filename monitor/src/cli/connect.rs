@@ -8,7 +8,7 @@ use hyper::{
     Request, StatusCode,
     body::Bytes,
     client::conn::http1,
-    header::{ACCEPT, AUTHORIZATION, HOST},
+    header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -24,42 +24,6 @@ use crate::export::http::{PARTIAL, Token, token};
 const PATIENCE: Duration = Duration::from_secs(40);
 /// A million goroutines, each told by itself, are less.
 const MAX_BODY: usize = 1 << 30;
-
-/// Which daemon is asked, if one is.
-#[derive(Args)]
-pub struct Connection {
-    /// Ask the `taskleak run` that listens there (HOST:PORT or unix:PATH), which needs no privileges; it shows stacks on its
-    /// Unix socket, or with --expose-stacks
-    #[arg(long, value_name = "ADDR", conflicts_with = "debug_dir")]
-    connect: Option<Address>,
-    /// Show it the token in this file
-    #[arg(long, env = "TASKLEAK_TOKEN_FILE", value_name = "PATH")]
-    token_file: Option<PathBuf>,
-}
-
-impl Connection {
-    /// Whether a daemon is asked.
-    pub fn is_wanted(&self) -> bool {
-        self.connect.is_some()
-    }
-
-    /// # Errors
-    /// When there is no token in the file, or the system has no more descriptors.
-    pub fn api(&self) -> anyhow::Result<Option<Api>> {
-        let Some(address) = &self.connect else {
-            return Ok(None);
-        };
-        let token = self.token_file.as_deref().map(token::read).transpose();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        Ok(Some(Api {
-            address: address.clone(),
-            token: token.map_err(Failure::from)?,
-            runtime,
-        }))
-    }
-}
 
 /// Where a daemon listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +60,37 @@ impl fmt::Display for Address {
     }
 }
 
+/// Whom to ask, and what to show.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Connect {
+    /// Ask the `taskleak run` that listens there (HOST:PORT or unix:PATH), which needs no privileges; it shows stacks on its
+    /// Unix socket, or with --expose-stacks
+    #[arg(long, value_name = "ADDR")]
+    connect: Option<Address>,
+    /// The token that it asks for
+    #[arg(long, env = "TASKLEAK_TOKEN_FILE", value_name = "PATH")]
+    token_file: Option<PathBuf>,
+}
+
+impl Connect {
+    pub fn is_given(&self) -> bool {
+        self.connect.is_some()
+    }
+
+    /// Whoever is to be asked; `None`: nobody.
+    ///
+    /// # Errors
+    /// When there is no token in the file.
+    pub fn api(&self) -> Result<Option<Api>, Failure> {
+        let Some(address) = &self.connect else {
+            return Ok(None);
+        };
+        let token = self.token_file.as_deref().map(token::read).transpose()?;
+        let failed = |error: io::Error| Failure::NotPermitted(error.to_string());
+        Api::new(address.clone(), token).map(Some).map_err(failed)
+    }
+}
+
 /// A daemon's answer.
 pub struct Answer {
     pub body: Bytes,
@@ -106,11 +101,22 @@ pub struct Answer {
 /// A daemon.
 pub struct Api {
     address: Address,
-    token: Option<Token>,
+    token: Option<HeaderValue>,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Api {
+    fn new(address: Address, token: Option<Token>) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        Ok(Self {
+            address,
+            token: token.and_then(|token| token.header()),
+            runtime,
+        })
+    }
+
     /// What it answers to a GET of a path, with its query.
     ///
     /// # Errors
@@ -122,7 +128,7 @@ impl Api {
                 match address {
                     Address::Tcp(host) => exchange(TcpStream::connect(host).await?, host, path, token).await,
                     Address::Unix(socket) => {
-                        exchange(UnixStream::connect(socket).await?, "localhost", path, None).await
+                        exchange(UnixStream::connect(socket).await?, "localhost", path, token).await
                     }
                 }
             };
@@ -137,7 +143,7 @@ impl Api {
         let text = format!("{address}: {}", String::from_utf8_lossy(&answer.body).trim());
         Err(match status {
             StatusCode::BAD_REQUEST => Failure::Usage(text),
-            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Failure::NotPermitted(text),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::NotPermitted(text),
             _ => Failure::TargetGone(text),
         })
     }
@@ -147,7 +153,7 @@ async fn exchange<S>(
     stream: S,
     host: &str,
     path: &str,
-    token: Option<&Token>,
+    token: Option<&HeaderValue>,
 ) -> io::Result<(StatusCode, Answer)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -157,15 +163,11 @@ where
         .map_err(io::Error::other)?;
     // It ends with the answer, or says there what is wrong.
     tokio::spawn(connection);
-    let shown = token.map(Token::header);
-    let mut request = Request::get(path).header(HOST, host);
-    if let Some(shown) = shown {
-        request = request.header(AUTHORIZATION, shown);
+    let mut request = Request::get(path).header(HOST, host).header(ACCEPT, "*/*");
+    if let Some(token) = token {
+        request = request.header(AUTHORIZATION, token);
     }
-    let request = request
-        .header(ACCEPT, "*/*")
-        .body(Empty::<Bytes>::new())
-        .map_err(io::Error::other)?;
+    let request = request.body(Empty::<Bytes>::new()).map_err(io::Error::other)?;
     let response = sender.send_request(request).await.map_err(io::Error::other)?;
     let status = response.status();
     let is_partial = response.headers().contains_key(PARTIAL);

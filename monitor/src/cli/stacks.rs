@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum as _};
 
-use super::{Failure, connect::Connection, patterns, permissions};
+use super::{Failure, connect::Connect, patterns, permissions, snapshot::no_process};
 use crate::{
     config::{Span, Watch},
     export::stacks::{self, Choice, Format},
@@ -51,7 +51,7 @@ pub struct StacksCommand {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
-    connection: Connection,
+    connect: Connect,
     /// Folder with separate debug files, searched by build-id and name (/usr/lib/debug always is)
     #[arg(long, env = "TASKLEAK_DEBUG_DIR", value_name = "DIR")]
     debug_dir: Vec<PathBuf>,
@@ -65,7 +65,7 @@ impl StacksCommand {
                 "a profile is nothing for a terminal: give --output FILE, or send it to another program";
             return Err(Failure::Usage(help.to_owned()).into());
         }
-        let is_partial = match self.connection.api()? {
+        let is_partial = match self.connect.api()? {
             Some(api) => {
                 let answer = api.get(&self.question())?;
                 self.write(&answer.body)?;
@@ -132,7 +132,7 @@ impl StacksCommand {
             .map_err(Failure::from)?;
         let mut monitor = Monitor::start(options).map_err(Failure::from)?;
         let first = monitor.tasks(self.pid).context("the sweep failed")?;
-        let first = first.ok_or_else(|| no_process(self.pid))?;
+        let first = first.ok_or_else(|| no_process(&[self.pid]))?;
         let Some(span) = self.blocked_after.filter(|_| !first.is_gone) else {
             return Ok(first);
         };
@@ -161,10 +161,4 @@ impl StacksCommand {
         }
         Ok(())
     }
-}
-
-fn no_process(pid: u32) -> Failure {
-    Failure::TargetGone(format!(
-        "no process with pid {pid} in this PID namespace (it may have ended; pids are those that `ps` shows here)"
-    ))
 }

@@ -1,6 +1,7 @@
 //! Threads that a language's runtime keeps for itself: they are there for as long as the program is, and nobody's fault. Pure.
 
-use crate::model::{Group, Kind, ProcessReport};
+use super::groups::entry_of;
+use crate::model::{Kind, Task, is_idle_scheduler};
 
 /// Frames of what the JVM has compiled or interprets.
 const JAVA_CODE: &str = "[java]";
@@ -15,24 +16,22 @@ const JVM_WAITS: [&str; 3] = [
 /// It waits as any `Object.wait` does: it is known by its name alone.
 const FINALIZER: &str = "Finalizer";
 
-/// Whether the group is of threads of the runtime's own.
-pub fn is_runtimes_own(report: &ProcessReport, group: &Group) -> bool {
-    report.is_idle_scheduler(group) || is_jvms_own(group)
+/// Whether a task is the runtime's own. `is_go`: its process runs Go.
+pub fn is_runtimes_own(is_go: bool, task: &Task) -> bool {
+    let block_site = task.stack.as_ref().and_then(|stack| stack.block_site.as_ref());
+    let block_site = block_site.map(|site| site.function.as_str());
+    (is_go && is_idle_scheduler(task.kind, block_site)) || is_jvms_own(task)
 }
 
-fn is_jvms_own(group: &Group) -> bool {
-    let Some(stack) = group.stack.as_ref().filter(|_| group.key.kind == Kind::Thread) else {
+fn is_jvms_own(task: &Task) -> bool {
+    let Some(stack) = task.stack.as_ref().filter(|_| task.kind == Kind::Thread) else {
         return false;
     };
     let frames = || stack.frames.iter();
     if !frames().any(|frame| JVM.contains(&frame.module.as_str())) {
         return false;
     }
-    let is_named = group
-        .key
-        .entry
-        .as_ref()
-        .is_some_and(|entry| entry.function == FINALIZER);
+    let is_named = entry_of(task).is_some_and(|entry| entry.function == FINALIZER);
     let waits = frames().any(|frame| {
         let function = frame.function.as_deref().unwrap_or_default();
         JVM_WAITS.iter().any(|known| function.starts_with(known))
@@ -43,13 +42,13 @@ fn is_jvms_own(group: &Group) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::sync::Arc;
 
     use super::*;
-    use crate::model::{Basis, Frame, GroupKey, Reason, Site, Stack, Verdict, WaitClass};
+    use crate::model::{Frame, Stack};
 
-    /// A group with these frames: function@module.
-    fn group(entry: &str, frames: &[&str]) -> Group {
+    /// A thread of this name with these frames: function@module.
+    fn thread(name: &str, frames: &[&str]) -> Task {
         let frame = |text: &&str| {
             let (function, module) = text.split_once('@').unwrap();
             Frame {
@@ -62,39 +61,22 @@ mod tests {
                 guessed: false,
             }
         };
-        Group {
-            key: GroupKey {
-                kind: Kind::Thread,
-                reason: Reason::Static("futex"),
-                class: WaitClass::Internal,
-                block_site: None,
-                entry: Some(Arc::new(Site {
-                    function: entry.to_owned(),
-                    file: None,
-                    line: None,
-                })),
-                spawn_site: None,
-            },
-            count: 1,
-            youngest: Duration::ZERO,
-            oldest: Duration::ZERO,
-            ids: vec![1],
-            ids_truncated: false,
-            verdict: Verdict::Unknown,
-            basis: Basis::Blocked,
-            recent: Vec::new(),
-            growth: None,
-            returned: 0,
-            usual: None,
-            named: true,
+        Task {
+            kind: Kind::Thread,
+            id: 1,
+            start: 1,
+            wait: None,
+            name: Some(name.into()),
             stack: Some(Arc::new(Stack {
                 frames: frames.iter().map(frame).collect(),
                 truncated: false,
                 block_site: None,
                 entry: None,
             })),
-            spawn_sites: Vec::new(),
-            waits_for: Vec::new(),
+            entry: None,
+            spawn_site: None,
+            waits_for: None,
+            facts: None,
         }
     }
 
@@ -134,7 +116,7 @@ mod tests {
             ("Finalizer", &["wait@api"], false),
             ("worker", &["wait@api", "?@libc.so.6"], false),
         ] {
-            assert_eq!(is_jvms_own(&group(entry, frames)), expected, "{entry}");
+            assert_eq!(is_jvms_own(&thread(entry, frames)), expected, "{entry}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use super::evidence;
-use crate::model::{Group, ProcessReport, Snapshot, Stack, Verdict, WaitClass};
+use crate::model::{Frame, Group, ProcessReport, Snapshot, Stack, Verdict, WaitClass};
 
 /// Ids that one line shows.
 const IDS_SHOWN: usize = 6;
@@ -194,13 +194,22 @@ fn held_by(group: &Group) -> String {
     format!(", waiting for {}{more}", shown.join(" "))
 }
 
+/// The function of a frame; where no symbol covers it, the place in its module.
+pub fn function(frame: &Frame) -> String {
+    match &frame.function {
+        Some(function) => plain(function),
+        None => {
+            // What is no file has brackets of its own.
+            let module = frame.module.trim_matches(['[', ']']);
+            format!("[{}+{:#x}]", plain(module), frame.offset)
+        }
+    }
+}
+
 /// The frames of a stack, a line each.
 pub fn frames(text: &mut String, stack: &Stack, indent: usize) {
     for frame in &stack.frames {
-        let function = match &frame.function {
-            Some(function) => plain(function),
-            None => format!("[{}+{:#x}]", plain(&frame.module), frame.offset),
-        };
+        let function = function(frame);
         let place = match (&frame.file, frame.line) {
             (Some(file), Some(line)) => format!(" at {}:{line}", plain(file)),
             _ if frame.function.is_some() => format!(" in {}", plain(&frame.module)),

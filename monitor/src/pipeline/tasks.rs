@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use super::Monitor;
 use crate::{
-    model::{Cause, Observation, Process, ProcessTasks},
+    model::{Observation, Process, ProcessTasks},
     observe::thread::Records,
 };
 
@@ -65,7 +65,7 @@ impl Monitor {
         Ok(Some(ProcessTasks {
             taken_at,
             go_version: self.goroutines.version(seen.process.id).map(str::to_owned),
-            is_gone: is_gone || seen.incomplete.contains(&Cause::GoroutinesPending) && !exists(&seen.process),
+            is_gone: is_gone || is_pending(&seen) && !exists(&seen.process),
             process: seen.process,
             tasks: seen.tasks,
             incomplete: seen.incomplete,
@@ -98,6 +98,10 @@ fn of_pid(observations: &[Observation], pid: u32) -> Option<Observation> {
         .iter()
         .find(|observation| observation.process.id.pid == pid);
     found.cloned()
+}
+
+fn is_pending(observation: &Observation) -> bool {
+    observation.incomplete.iter().any(|cause| cause.passes())
 }
 
 fn exists(process: &Process) -> bool {

@@ -87,6 +87,7 @@ fn exit_code(status: ExitStatus, failed: bool) -> ExitCode {
 /// Looks at it until it has ended.
 fn watch(options: &CheckCommand, launched: &Launched, allowed: &mut Allowed) -> Result<(Seen, ExitStatus)> {
     let mut monitor = options.monitor(&[launched.pid()])?;
+    let known_at = Instant::now() + options.least();
     loop {
         monitor.pass().context("a sweep failed")?;
         monitor
@@ -94,7 +95,7 @@ fn watch(options: &CheckCommand, launched: &Launched, allowed: &mut Allowed) -> 
             .context("waiting failed")?;
         match launched.event() {
             Some(Event::AtExit(tid)) => {
-                let seen = judge(options, &mut monitor, launched.pid(), tid, allowed);
+                let seen = judge(options, &mut monitor, (launched.pid(), tid), known_at, allowed);
                 launched.let_go();
                 let status = ended(launched)?;
                 return Ok(match (seen, status.signal()) {
@@ -113,19 +114,20 @@ fn watch(options: &CheckCommand, launched: &Launched, allowed: &mut Allowed) -> 
 fn judge(
     options: &CheckCommand,
     monitor: &mut Monitor,
-    pid: u32,
-    held: u32,
+    (pid, held): (u32, u32),
+    known_at: Instant,
     allowed: &mut Allowed,
 ) -> Result<Vec<Leftover>> {
     // It waits for us.
     allowed.before.insert((pid, Kind::Thread, held.into()));
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).map(Iterator::count);
     // What is nothing but the thread that ends it leaves no thread behind.
-    let (least, settle) = match tasks {
-        Ok(1) => (Duration::ZERO, Duration::ZERO),
-        _ => (options.least(), options.settle.0),
+    let now = Instant::now();
+    let times = match tasks {
+        Ok(1) => (now, now),
+        _ => (known_at, known_at.max(now + options.settle.0)),
     };
-    options.settled(monitor, allowed, least, settle)
+    options.settled(monitor, &[pid], allowed, times)
 }
 
 fn ended(launched: &Launched) -> Result<ExitStatus> {

@@ -15,13 +15,13 @@ use clap::{Args, ValueEnum};
 
 use super::{
     Failure, patterns, permissions,
-    snapshot::{print, require_pids},
+    snapshot::{no_process, print},
 };
 use crate::{
     config::{Span, Watch},
-    detect::leftover::{Allowed, Leftover, leftovers},
+    detect::leftover::{Allowed, Leftover, leftovers, sort},
     export::leftover::{Outcome, github, json, junit, text},
-    model::{Kind, Snapshot},
+    model::Kind,
     pipeline::Monitor,
 };
 
@@ -30,14 +30,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Between the first two looks; each later gap is twice as long, up to the last.
 const FIRST_GAP: Duration = Duration::from_millis(250);
 const LAST_GAP: Duration = Duration::from_secs(2);
-/// All ids are wanted: those of the baseline are left out one by one.
-const ALL_IDS: u32 = 1_000_000;
 
 /// Fail (exit 1) when a program, or a command that it runs, has blocked tasks left behind
 #[derive(Args)]
 #[command(
     after_help = "Left behind is what is blocked in its own program (locks, channels, joins) and was not there at the \
-                  baseline. Waits for the world (accept, epoll, read) count only where --deny names them.\nA command is held \
+                  baseline. With --deny it is whatever has such a function and still lives, blocked or not.\nA command is held \
                   when it wants to end, with all its threads alive, and let go at once after the look; its output and its exit \
                   code stay its own (1 when it succeeds and something is left behind). One that a signal ends is not judged.\n\
                   Examples:\n  taskleak check -- ./integration-tests\n  taskleak snapshot --pid 7 --format json --max-ids \
@@ -57,10 +55,12 @@ pub struct CheckCommand {
     /// A task is blocked when it has waited this long without a timeout
     #[arg(long, value_name = "DURATION", default_value = "1s")]
     blocked_after: Span,
-    /// Tasks in this file are no fault: JSON of `taskleak snapshot --format json --max-ids 1000000`
+    /// Tasks in this file are no fault: JSON of `taskleak stacks --format json`, or of `taskleak snapshot --format json
+    /// --max-ids 1000000`
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// Fail only on tasks that have a function like this on their stack, as their entry, or where they were made
+    /// Fail only on tasks that have a function like this on their stack, as their entry, or where they were made, whatever
+    /// they do
     #[arg(long, value_name = "RE")]
     deny: Vec<String>,
     /// Tasks that have a function like this there are no fault
@@ -104,8 +104,8 @@ impl CheckCommand {
         }
         let begun = Instant::now();
         let mut monitor = self.monitor(&self.pid)?;
-        let least = self.least();
-        let found = self.settled(&mut monitor, &allowed, least, self.settle.0)?;
+        let until = begun + self.settle.0.max(self.least());
+        let found = self.settled(&mut monitor, &self.pid, &allowed, (begun + self.least(), until))?;
         let pids: Vec<String> = self.pid.iter().map(u32::to_string).collect();
         let failed = self.report(&pids.join(", "), begun, found)?;
         Ok(ExitCode::from(u8::from(failed)))
@@ -115,7 +115,6 @@ impl CheckCommand {
         let watch = Watch {
             pid: pids.to_vec(),
             blocked_after: Some(self.blocked_after),
-            max_ids: Some(ALL_IDS),
             no_spawn_probes: Some(true),
             ..Watch::default()
         };
@@ -165,22 +164,31 @@ impl CheckCommand {
     }
 
     /// Looks until nothing is left behind, or time is up.
+    ///
+    /// `known_at`, `until`: from when on what is not seen is not there, and for how long tasks may take to go.
     fn settled(
         &self,
         monitor: &mut Monitor,
+        pids: &[u32],
         allowed: &Allowed,
-        least: Duration,
-        settle: Duration,
+        (known_at, until): (Instant, Instant),
     ) -> Result<Vec<Leftover>> {
-        let until = Instant::now() + settle.max(least);
         let mut gap = FIRST_GAP;
         loop {
-            let snapshot = monitor.pass().context("a sweep failed")?;
-            require_pids(monitor, &snapshot)?;
-            let found = leftovers(&snapshot, allowed);
+            let looked_at = Instant::now();
+            let (mut found, mut is_pending) = (Vec::new(), false);
+            for pid in pids {
+                let told = monitor.tasks(*pid).context("a sweep failed")?;
+                let told = told
+                    .filter(|told| !told.is_gone)
+                    .ok_or_else(|| no_process(&[*pid]))?;
+                is_pending |= told.incomplete.iter().any(|cause| cause.passes());
+                found.extend(leftovers(&told, self.blocked_after.0, allowed));
+            }
+            sort(&mut found);
             let left: usize = found.iter().map(|leftover| leftover.group.count).sum();
-            let is_known = snapshot.observed >= least && !is_pending(&snapshot);
-            if (left <= self.max && is_known) || Instant::now() >= until {
+            let is_known = looked_at >= known_at && !is_pending;
+            if (left <= self.max && is_known) || looked_at >= until {
                 return Ok(found);
             }
             monitor
@@ -205,13 +213,4 @@ impl CheckCommand {
                 .unwrap_or_default(),
         })
     }
-}
-
-/// Whether something of a process is still being read.
-fn is_pending(snapshot: &Snapshot) -> bool {
-    snapshot
-        .processes
-        .iter()
-        .flat_map(|report| &report.incomplete)
-        .any(|cause| cause.passes())
 }

@@ -14,7 +14,7 @@ use super::{
     rows::{Place, Row},
     state::{State, View},
 };
-use crate::export::text::{duration, plain, plural};
+use crate::export::text::{duration, function, plain, plural};
 
 const COLUMNS: [&str; 8] = [
     "PID", "PROCESS", "COUNT", "KIND", "WAITS IN", "OLDEST", "PER HOUR", "VERDICT",
@@ -188,10 +188,7 @@ fn group_lines(row: &Row) -> Vec<String> {
             lines.push("Its stack is not shown here: see --expose-stacks, or ask the Unix socket.".to_owned())
         }
         Some(frames) => lines.extend(frames.iter().map(|frame| {
-            let function = match &frame.function {
-                Some(function) => plain(function),
-                None => format!("[{}+{:#x}]", plain(&frame.module), frame.offset),
-            };
+            let function = function(frame);
             match (&frame.file, frame.line) {
                 (Some(file), Some(line)) => format!("  {function} at {}:{line}", plain(file)),
                 _ => format!("  {function}"),

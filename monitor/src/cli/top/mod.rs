@@ -27,7 +27,7 @@ use self::{
     source::Told,
     state::{Key, Sort, State},
 };
-use super::{Failure, connect::Connection, permissions, snapshot::print};
+use super::{Failure, connect::Connect, permissions, snapshot::print};
 use crate::{
     config::{Span, Watch},
     pipeline::Monitor,
@@ -51,7 +51,7 @@ pub struct TopCommand {
     #[command(flatten)]
     watch: Watch,
     #[command(flatten)]
-    connection: Connection,
+    connect: Connect,
     /// Time between two looks
     #[arg(long, value_name = "DURATION", default_value = "2s")]
     interval: Span,
@@ -93,7 +93,7 @@ impl TopCommand {
     }
 
     fn source(&self) -> Result<Receiver<Told>> {
-        if let Some(api) = self.connection.api()? {
+        if let Some(api) = self.connect.api()? {
             let first = source::snapshot(&api)?;
             return Ok(source::ask(api, first, self.interval.0)?);
         }
@@ -107,7 +107,7 @@ impl TopCommand {
     }
 
     fn print(&self, state: &mut State, told: &Receiver<Told>) -> Result<()> {
-        let looks = if self.connection.is_wanted() { 1 } else { LOOKS };
+        let looks = if self.connect.is_given() { 1 } else { LOOKS };
         for _ in 1..looks {
             next(told)?;
         }

@@ -2,7 +2,7 @@
 
 use std::{fmt, fs::File, io::Read as _, path::Path, sync::Arc};
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 
 /// A longer one is no token, but another file.
 const LONGEST: u64 = 4096;
@@ -53,9 +53,11 @@ pub fn read(path: &Path) -> Result<Token, TokenError> {
 }
 
 impl Token {
-    /// As a request shows it.
-    pub fn header(&self) -> String {
-        format!("Bearer {}", self.0)
+    /// As a request shows it; `None`: never, for what [`read`] has let through.
+    pub fn header(&self) -> Option<HeaderValue> {
+        let mut shown = HeaderValue::try_from(format!("Bearer {}", self.0)).ok()?;
+        shown.set_sensitive(true);
+        Some(shown)
     }
 
     /// Whether a request shows it.

@@ -4,8 +4,8 @@ use std::{collections::HashMap, fmt::Write as _};
 
 use super::Stacks;
 use crate::{
-    export::text::plain,
-    model::{Frame, ProcessTasks, Stack, Task},
+    export::text::{function, plain},
+    model::{ProcessTasks, Stack, Task},
 };
 
 pub fn render(told: &ProcessTasks, tasks: &[&Task]) -> String {
@@ -41,14 +41,7 @@ fn outermost_first(line: &mut String, stack: &Stack) {
         line.push_str(";…");
     }
     for frame in stack.frames.iter().rev() {
-        let _ = write!(line, ";{}", name(frame));
-    }
-}
-
-fn name(frame: &Frame) -> String {
-    match &frame.function {
-        Some(function) => part(function),
-        None => format!("[{}+{:#x}]", part(&frame.module), frame.offset),
+        let _ = write!(line, ";{}", part(&function(frame)));
     }
 }
 

@@ -14,7 +14,10 @@ use flate2::{Compression, write::GzEncoder};
 use prost::Message;
 
 use super::Stacks;
-use crate::model::{Frame, ProcessTasks, Task};
+use crate::{
+    export::text::function,
+    model::{Frame, ProcessTasks, Task},
+};
 
 /// Between the made-up addresses of two files: no file is larger.
 const STRIDE: u64 = 1 << 40;
@@ -316,10 +319,7 @@ impl<'a> Maker<'a> {
     }
 
     fn line(&mut self, frame: &Frame) -> Line {
-        let name = match &frame.function {
-            Some(function) => self.string(function),
-            None => self.string(&format!("[{}+{:#x}]", frame.module, frame.offset)),
-        };
+        let name = self.string(&function(frame));
         let file = self.string(frame.file.as_deref().unwrap_or_default());
         let next = self.functions.len() as u64 + 1;
         let id = *self.functions.entry((name, file)).or_insert(next);

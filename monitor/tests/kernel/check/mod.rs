@@ -174,6 +174,31 @@ fn a_goroutine_that_a_handler_left_is_found_by_its_name() {
 }
 
 #[test]
+fn what_is_denied_is_a_fault_while_it_lives_and_all_that_was_there_is_a_baseline() {
+    let scenarios = ["sleep=2", "article_endless_loop=1", "ticker=1"];
+    let Some(target) = crate::go::bed::start("check::alive", "1.27", testbed::go::Flavor::Plain, &scenarios)
+    else {
+        return;
+    };
+    let pid = target.pid().to_string();
+    let (code, text) = check(target.pid(), &[]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = check(target.pid(), &["--deny", "idleSleep"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("2 goroutines left behind at main.idleSleep"),
+        "{text}"
+    );
+    // It runs: nothing is known of it but what it runs.
+    let (code, text) = check(target.pid(), &["--deny", "endlessLoop"]);
+    assert_eq!(code, Some(1), "{text}");
+    let all = taskleak(&["stacks", &pid, "--format", "json"]);
+    let baseline = File::new("all.json", &all.stdout);
+    let (code, text) = check(target.pid(), &["--deny", "^main", "--baseline", baseline.path()]);
+    assert_eq!(code, Some(0), "{text}");
+}
+
+#[test]
 fn bad_input_is_named() {
     let target = start("check::bad", Program::CBlockers, &["mutex=1"]).unwrap();
     let (code, text) = check(target.pid(), &["--allow", "a("]);

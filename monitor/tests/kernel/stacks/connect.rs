@@ -53,6 +53,43 @@ fn a_daemon_is_asked_over_its_socket_or_its_port() {
 }
 
 #[test]
+fn a_daemon_that_asks_for_a_token_is_shown_one() {
+    let target = start("stacks::token", Program::CBlockers, &["mutex=3"]).unwrap();
+    let pid = target.pid().to_string();
+    let folder = std::env::temp_dir();
+    let file = |name: &str, text: &str| {
+        let path = folder.join(format!("taskleak-connect-{}-{name}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (right, wrong, none) = (
+        file("right", "s3cret\n"),
+        file("wrong", "other\n"),
+        file("none", "\n"),
+    );
+    let daemon = Daemon::start(&[
+        "--pid",
+        &pid,
+        "--interval",
+        "300ms",
+        "--expose-stacks",
+        "--token-file",
+        &right,
+    ]);
+    let address = daemon.address.to_string();
+    for (token, code) in [(&right, 0), (&wrong, 3), (&none, 2)] {
+        let output = taskleak(&["stacks", &pid, "--connect", &address, "--token-file", token]);
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert!(!stderr(&output).contains("s3cret"));
+    }
+    let output = taskleak(&["top", "--connect", &address, "--iterations", "1"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    for path in [right, wrong, none] {
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
 fn no_privileges_are_needed_for_it() {
     let target = start("stacks::nobody", Program::CBlockers, &["mutex=3"]).unwrap();
     let pid = target.pid().to_string();
