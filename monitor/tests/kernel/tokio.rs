@@ -5,3 +5,4 @@ mod blocking;
 mod churn;
 mod healthy;
 mod list;
+mod verdicts;

@@ -16,6 +16,8 @@ use crate::observe::programs::Placed;
 /// Futures within one another, and all that are looked at of one task.
 const MAX_DEPTH: u16 = 96;
 const MAX_NODES: usize = 256;
+/// Types that are gone through for one task.
+const MAX_STEPS: u32 = 16 << 10;
 /// Types around a future that does not await by itself.
 const MAX_NESTING: u32 = 16;
 /// The stage of a cell that holds a future.
@@ -61,12 +63,14 @@ pub struct Tracer<'a, 'b> {
     pub leading: &'b mut HashMap<u64, bool>,
     /// The task that was awaited by its handle.
     pub joined: Option<u64>,
+    /// For this task.
+    pub steps: u32,
 }
 
 impl Tracer<'_, '_> {
     /// What the task at an address awaits; `None` when its type is not known.
     pub fn trace(&mut self, vtable: &Vtable, address: u64) -> Option<Trace> {
-        self.joined = None;
+        (self.joined, self.steps) = (None, 0);
         let future = self.types.future(vtable.poll())?;
         let (of_type, at) = self.future_in(future, address)?;
         let mut trace = Trace::default();
@@ -120,7 +124,8 @@ impl Tracer<'_, '_> {
     }
 
     fn follow(&mut self, of_type: u64, at: u64, depth: u16, trace: &mut Trace) {
-        if depth >= MAX_DEPTH || trace.nodes.len() >= MAX_NODES {
+        self.steps += 1;
+        if depth >= MAX_DEPTH || trace.nodes.len() >= MAX_NODES || self.steps > MAX_STEPS {
             trace.is_cut = true;
             return;
         }

@@ -247,6 +247,7 @@ impl Inspector {
             types: debug.types.open(),
             leading: &mut debug.leading,
             joined: None,
+            steps: 0,
         };
         let until = Instant::now() + STEP;
         let mut answer = Awaits::default();

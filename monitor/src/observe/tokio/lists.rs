@@ -5,7 +5,10 @@
 //! many there are now, the mask that picks a shard, and the list's number, which every task of it has in its header. Before
 //! it was one list: its head, its tail, and the number behind.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use super::{
     program::Program,
@@ -27,6 +30,10 @@ const MAX_LOCALS: u64 = 64 << 10;
 const HANDLE: usize = 4_096;
 /// What is read of it at once where not all of it is there.
 const PART: usize = 512;
+/// Of those of all threads together.
+const MAX_ALL_LOCALS: u64 = 16 << 20;
+/// How long a search may take.
+const LONGEST: Duration = Duration::from_secs(2);
 /// Pointers that are looked behind.
 const MAX_POINTERS: usize = 64 << 10;
 const MAX_COUNT: u64 = 1 << 24;
@@ -59,6 +66,14 @@ enum Form {
     Single,
 }
 
+#[cfg(test)]
+impl List {
+    pub fn for_tests(at: u64, number: u64) -> Self {
+        let form = Form::Single;
+        Self { at, number, form }
+    }
+}
+
 /// The ends of one part of a list, 0 where there is no task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
@@ -86,8 +101,9 @@ impl Search<'_> {
             .collect();
         let pointers = &pointers[..pointers.len().min(MAX_THREADS)];
         let mut handles = HashSet::new();
+        let until = Instant::now() + LONGEST;
         for (handle, place) in self.locals(pointers, everywhere) {
-            if handles.len() >= MAX_POINTERS || lists.len() >= MAX_LISTS {
+            if lists.len() >= MAX_LISTS || Instant::now() > until {
                 break;
             }
             let is_new = handles.insert(handle);
@@ -112,7 +128,8 @@ impl Search<'_> {
         if everywhere || known.is_empty() {
             // They end where the pointer points (the ABI's variant II), or below by what aligns them.
             let length = size.saturating_add(align.min(PART as u64)).min(MAX_LOCALS) & !7;
-            for pointer in pointers {
+            let threads = (MAX_ALL_LOCALS / length.max(1)).max(1) as usize;
+            for pointer in pointers.iter().take(threads) {
                 let start = pointer.saturating_sub(length);
                 self.memory.parts(start..*pointer, |address, bytes| {
                     let first = (address.next_multiple_of(8) - address) as usize;

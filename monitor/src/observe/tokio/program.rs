@@ -88,6 +88,18 @@ impl Program {
         }
     }
 
+    /// This very process's program, as if it had these.
+    #[cfg(test)]
+    pub fn of_vtables(vtables: HashMap<u64, Vtable>) -> Self {
+        let own = std::fs::File::open("/proc/self/exe").unwrap();
+        Self {
+            number: 0,
+            image: Image::parse(own).unwrap(),
+            vtables,
+            places: RefCell::default(),
+        }
+    }
+
     /// The vtable at an address (the linker's).
     pub fn vtable(&self, address: u64) -> Option<&Vtable> {
         self.vtables.get(&address)

@@ -68,6 +68,17 @@ const PASSING: [&str; 3] = [
     "tokio::task::yield_now",
     "tokio::task::coop::consume_budget",
 ];
+/// Types that hold futures out of sight: some of them may be timers.
+const COLLECTIONS: [&str; 8] = [
+    "BufferUnordered",
+    "Buffered",
+    "FuturesOrdered",
+    "FuturesUnordered",
+    "JoinAll",
+    "SelectAll",
+    "SelectOk",
+    "TryJoinAll",
+];
 const COPIES: &str = "tokio::io::util::";
 
 /// What somebody waits for.
@@ -92,7 +103,8 @@ pub fn leaf(name: &str) -> Option<Leaf> {
 /// What it means that a future is awaited, by its type or function.
 pub fn meaning(name: &str) -> Meaning {
     let path = plain(name);
-    if PASSING.iter().any(|part| path.starts_with(part)) {
+    let is_collection = |name: &str| path.rsplit("::").next() == Some(name);
+    if PASSING.iter().any(|part| path.starts_with(part)) || COLLECTIONS.into_iter().any(is_collection) {
         return Meaning::Passing;
     }
     let class = if WORLD.iter().any(|part| path.starts_with(part)) {
@@ -242,11 +254,12 @@ mod tests {
     }
 
     #[test]
-    fn timers_end_by_themselves() {
+    fn timers_and_what_may_hold_some_end_by_themselves() {
         for name in [
             "tokio::time::sleep::Sleep",
             "tokio::time::interval::{impl#2}::tick",
             "tokio::time::timeout::Timeout<app::f>",
+            "futures_util::stream::futures_unordered::FuturesUnordered<app::f>",
         ] {
             assert_eq!(meaning(name), Meaning::Passing, "{name}");
         }

@@ -229,3 +229,6 @@ impl Walk {
         cell::read(&mut self.blocks, &self.placed, address).filter(|cell| cell.owner == owner)
     }
 }
+
+#[cfg(test)]
+mod tests;
