@@ -74,6 +74,14 @@ impl Kind {
             Self::Tokio => "tokio",
         }
     }
+
+    /// What one of them is called.
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Thread | Self::Goroutine => self.label(),
+            Self::Tokio => "tokio task",
+        }
+    }
 }
 
 /// Whether a task waits for the world or for its own program.
