@@ -40,10 +40,26 @@ struct Walk {
 pub struct Inspector {
     programs: Programs<Program>,
     walk: Option<Walk>,
+    /// The walk's next batch, if it was read before it was asked for.
+    ahead: Option<Answer>,
 }
 
 impl Inspector {
     pub fn answer(&mut self, question: &Question) -> Answer {
+        match (question, self.ahead.take()) {
+            (Question::Next, Some(ahead)) => ahead,
+            _ => self.answer_now(question),
+        }
+    }
+
+    /// Goes on with a walk while the last answer is being taken in.
+    pub fn read_ahead(&mut self) {
+        if self.walk.is_some() && self.ahead.is_none() {
+            self.ahead = Some(self.answer_now(&Question::Next));
+        }
+    }
+
+    fn answer_now(&mut self, question: &Question) -> Answer {
         let answered = catch_unwind(AssertUnwindSafe(|| self.try_answer(question)));
         let answered = answered.unwrap_or_else(|_| {
             // Whatever was being changed may be half done.

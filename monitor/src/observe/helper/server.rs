@@ -51,6 +51,7 @@ pub fn serve(debug_dirs: impl Iterator<Item = PathBuf>) -> io::Result<()> {
             &mut stream,
             &answer(&mut inspector, &mut runtimes, &asked.request),
         )?;
+        runtimes.go.read_ahead();
     }
 }
 
