@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     json::{Detail, GroupJson},
-    text::{duration, frames, plain},
+    text::{duration, frames, plain, plural},
 };
 use crate::{detect::leftover::Leftover, model::Site};
 
@@ -155,14 +155,21 @@ pub fn github(outcome: &Outcome) -> String {
 /// `api (pid 7): 3 goroutines left behind at main.worker (worker.go:41), made at main.handle (http.go:88)`
 fn headline(leftover: &Leftover) -> String {
     let group = &leftover.group;
-    let kind = group.key.kind.label();
+    let whereabouts = match (&group.key.block_site, &group.key.entry) {
+        (Some(site), _) => format!("at {}", place(site)),
+        // It has no stack to tell.
+        (None, Some(entry)) => format!(
+            "that run{} {}",
+            if group.count == 1 { "s" } else { "" },
+            place(entry)
+        ),
+        (None, None) => "at ?".to_owned(),
+    };
     let mut text = format!(
-        "{} (pid {}): {} {kind}{} left behind at {}",
+        "{} (pid {}): {} left behind {whereabouts}",
         plain(&leftover.comm),
         leftover.pid,
-        group.count,
-        if group.count == 1 { "" } else { "s" },
-        group.key.block_site.as_deref().map_or("?".to_owned(), place),
+        plural(group.count, group.key.kind.noun()),
     );
     if let Some(site) = group.made_at() {
         let _ = write!(text, ", made at {}", place(site));

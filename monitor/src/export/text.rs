@@ -65,7 +65,7 @@ fn process(text: &mut String, report: &ProcessReport, style: Style) {
     let tasks: Vec<String> = report
         .tasks
         .iter()
-        .map(|(kind, count)| plural(*count, kind.label()))
+        .map(|(kind, count)| plural(*count, kind.noun()))
         .collect();
     let _ = writeln!(
         text,

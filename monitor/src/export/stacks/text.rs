@@ -70,7 +70,7 @@ fn head(text: &mut String, told: &ProcessTasks) {
         .iter()
         .map(|kind| (told.tasks.iter().filter(|task| task.kind == *kind).count(), kind))
         .filter(|(count, _)| *count > 0)
-        .map(|(count, kind)| plural(count, kind.label()))
+        .map(|(count, kind)| plural(count, kind.noun()))
         .collect();
     let _ = writeln!(
         text,
@@ -105,7 +105,7 @@ fn group(text: &mut String, members: &[&Task]) {
     let _ = writeln!(
         text,
         "\n{}: {doing}{}{blocked}; {}",
-        plural(members.len(), first.kind.label()),
+        plural(members.len(), first.kind.noun()),
         ages(members),
         names(members),
     );
@@ -127,7 +127,7 @@ fn group(text: &mut String, members: &[&Task]) {
     }
     if let Some(site) = &first.spawn_site {
         let by = match (maker(first), members) {
-            (Some(id), [_]) => format!(" in {} {id}", first.kind.label()),
+            (Some(id), [_]) => format!(" in {} {id}", first.kind.noun()),
             _ => String::new(),
         };
         let _ = writeln!(text, "    made at {}{by}", place(site));
