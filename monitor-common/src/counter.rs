@@ -20,18 +20,21 @@ pub enum Counter {
     ProcessesRemoved = 8,
     /// `GO_SITES` was full: goroutines of further places are missing from their totals.
     GoSitesFull = 9,
+    /// `TOKIO_POLLED` was full: nothing is said any more of tasks that were watched then.
+    TokioPollsFull = 10,
 }
 
 impl Counter {
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 11;
 
     /// The counters of what was lost, each with its label in `taskleak_lost_events_total`.
-    pub const LOST: [(Self, &'static str); 6] = [
+    pub const LOST: [(Self, &'static str); 7] = [
         (Self::WaitsFull, "futex_waits_full"),
         (Self::ProcessesFull, "processes_full"),
         (Self::EventsFull, "process_events_full"),
         (Self::RecordLost, "sweep_record_lost"),
         (Self::SpawnsFull, "spawn_events_full"),
         (Self::GoSitesFull, "goroutine_sites_full"),
+        (Self::TokioPollsFull, "tokio_polls_full"),
     ];
 }

@@ -10,6 +10,7 @@ mod offsets;
 mod process;
 mod spawn;
 mod task;
+mod tokio;
 mod wait;
 
 pub use counter::Counter;
@@ -18,6 +19,7 @@ pub use offsets::TaskOffsets;
 pub use process::{ExecEvent, Filter, ProcessEntry, selected};
 pub use spawn::{ExitEvent, SPAWN_STACK, SpawnCall, SpawnEvent, spawn_kind};
 pub use task::{EXITED, TaskRecord, record_flags, task_flags, task_state};
+pub use tokio::{MAX_TOKIO_PROCESSES, MAX_TOKIO_TASKS, TokioTask};
 pub use wait::{FutexCall, FutexWait};
 
 /// Length of a task's name in the kernel (`TASK_COMM_LEN`, include/linux/sched.h), with its NUL.
@@ -39,6 +41,12 @@ pub mod names {
     pub const GO_PROCESSES: &str = "GO_PROCESSES";
     /// Hash: [`crate::GoSite`] → [`crate::GoCount`].
     pub const GO_SITES: &str = "GO_SITES";
+    /// Array: number of a process → how often its polls were seen.
+    pub const TOKIO_RUNS: &str = "TOKIO_RUNS";
+    /// Hash: [`crate::TokioTask`] → 0, or when it was polled last (CLOCK_MONOTONIC ns).
+    pub const TOKIO_WATCHED: &str = "TOKIO_WATCHED";
+    /// Hash: those of them that were polled → 0.
+    pub const TOKIO_POLLED: &str = "TOKIO_POLLED";
     /// Read-only global: 1 when births and deaths of threads are to be told.
     pub const SPAWN_PROBES: &str = "SPAWN_PROBES";
     /// Read-only global: [`crate::TaskOffsets`].
@@ -68,6 +76,7 @@ mod pod {
         crate::ExecEvent,
         crate::GoProcess,
         crate::GoSite,
-        crate::GoCount
+        crate::GoCount,
+        crate::TokioTask
     );
 }

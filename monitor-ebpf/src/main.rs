@@ -11,6 +11,7 @@ mod maps;
 mod spawn;
 mod sweep;
 mod task;
+mod tokio;
 
 #[cfg(not(test))]
 #[panic_handler]

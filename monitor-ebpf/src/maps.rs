@@ -4,13 +4,13 @@ use core::cell::UnsafeCell;
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_NOEXIST,
+    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use monitor_common::{
-    Counter, Filter, FutexWait, GoCount, GoProcess, GoSite, MAX_GO_PROCESSES, ProcessEntry, SpawnCall,
-    TaskRecord, selected,
+    Counter, Filter, FutexWait, GoCount, GoProcess, GoSite, MAX_GO_PROCESSES, MAX_TOKIO_PROCESSES,
+    MAX_TOKIO_TASKS, ProcessEntry, SpawnCall, TaskRecord, TokioTask, selected,
 };
 
 /// `-EEXIST`.
@@ -51,6 +51,19 @@ pub static GO_PROCESSES: Array<GoProcess> = Array::with_max_entries(MAX_GO_PROCE
 /// are gone.
 #[map]
 pub static GO_SITES: HashMap<GoSite, GoCount> = HashMap::with_max_entries(16_384, 0);
+
+/// How often the polls of each process's tasks were seen.
+#[map]
+pub static TOKIO_RUNS: Array<u64> = Array::with_max_entries(MAX_TOKIO_PROCESSES, 0);
+
+/// Tasks that user space watches. It puts them in, and allocates them: there may be none, or very many.
+#[map]
+pub static TOKIO_WATCHED: HashMap<TokioTask, u64> =
+    HashMap::with_max_entries(MAX_TOKIO_TASKS, BPF_F_NO_PREALLOC);
+
+/// Those of them that were polled, until user space has read it.
+#[map]
+pub static TOKIO_POLLED: HashMap<TokioTask, u64> = HashMap::with_max_entries(16_384, 0);
 
 #[unsafe(no_mangle)]
 pub static SPAWN_PROBES: Global<u32> = Global::new(0);

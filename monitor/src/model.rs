@@ -435,6 +435,11 @@ pub enum Cause {
     TokioUnresponsive,
     /// Its tokio tasks are still being read: the next pass has them.
     TokioPending,
+    /// Its debug information does not tell what its tokio tasks await: none of those is called blocked.
+    TokioTypes,
+    /// Whether its tokio tasks are polled could not be seen, or not for long enough: of some it is not said that they are
+    /// blocked.
+    TokioPolls,
 }
 
 impl Cause {
@@ -492,6 +497,8 @@ impl Cause {
             Self::TokioUnreadable => "tokio_unreadable",
             Self::TokioUnresponsive => "tokio_unresponsive",
             Self::TokioPending => "tokio_pending",
+            Self::TokioTypes => "tokio_types_missing",
+            Self::TokioPolls => "tokio_polls_unseen",
         }
     }
 }

@@ -36,6 +36,8 @@ pub enum Flavor {
     Stripped,
     /// Static, with musl and all debug information.
     Musl,
+    /// As [`Self::Debug`], and able to dump its tasks itself (`Handle::dump`); of the newest version only.
+    Dumping,
 }
 
 impl Flavor {
@@ -62,6 +64,7 @@ impl Flavor {
             Self::FatLtoDebug => "fat-full",
             Self::Stripped => "stripped",
             Self::Musl => "musl",
+            Self::Dumping => "dumping",
         }
     }
 
@@ -69,7 +72,7 @@ impl Flavor {
     const fn settings(self) -> &'static [&'static str] {
         match self {
             Self::Release | Self::V0 => &[],
-            Self::Debug | Self::Musl => &["debug=2"],
+            Self::Debug | Self::Musl | Self::Dumping => &["debug=2"],
             Self::ThinLto => &["debug=2", "lto='thin'"],
             Self::Lines => &["debug='line-tables-only'"],
             Self::FatLto => &["lto='fat'", "codegen-units=1"],
@@ -81,6 +84,7 @@ impl Flavor {
     const fn rustflags(self) -> &'static str {
         match self {
             Self::V0 => "-Csymbol-mangling-version=v0",
+            Self::Dumping => "--cfg tokio_unstable -Cforce-frame-pointers=yes",
             _ => "",
         }
     }
@@ -134,7 +138,7 @@ pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
     let output = folder.join(flavor.name());
     let stamp = output.with_extension("stamp");
     let sources = folders::sources().join("tokio/src");
-    let manifest = manifest(version, &sources);
+    let manifest = manifest(version, flavor, &sources);
     let settings = flavor.settings();
     let wanted = format!(
         "{manifest}{settings:?} {} {}",
@@ -182,18 +186,22 @@ pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
     Ok(Command::new(output))
 }
 
-fn manifest(version: &str, sources: &Path) -> String {
+fn manifest(version: &str, flavor: Flavor, sources: &Path) -> String {
     // Its locks are the standard library's, or those of parking_lot: structures are to be found with either.
     let locks = if version == NEWEST {
         ""
     } else {
         ", \"parking_lot\""
     };
+    let dumps = match flavor {
+        Flavor::Dumping => ", \"taskdump\"",
+        _ => "",
+    };
     format!(
         "[package]\nname = \"tasks\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\n\
          [[bin]]\nname = \"tasks\"\npath = \"{}/main.rs\"\n\n\
          [dependencies.tokio]\nversion = \"={version}\"\n\
-         features = [\"io-util\", \"macros\", \"net\", \"rt-multi-thread\", \"sync\", \"time\"{locks}]\n\n\
+         features = [\"io-util\", \"macros\", \"net\", \"rt-multi-thread\", \"sync\", \"time\"{locks}{dumps}]\n\n\
          [workspace]\n",
         sources.display()
     )

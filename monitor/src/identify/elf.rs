@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use object::{
     LittleEndian,
-    elf::{self, FileHeader64, ProgramHeader64, SectionHeader64},
+    elf::{self, ProgramHeader64, SectionHeader64},
 };
 
 use parts::{
@@ -112,7 +112,7 @@ impl Image {
             has_symbols: true,
             ..Self::default()
         };
-        image.read_sections(source, header);
+        image.read_sections(source);
         if image.eh_frame.is_none() {
             image.read_unwind_segment(source, &segments);
         }
@@ -145,20 +145,11 @@ impl Image {
         Some(start.wrapping_sub(address))
     }
 
-    fn read_sections(&mut self, source: &impl Source, header: FileHeader64<LittleEndian>) {
-        if usize::from(header.e_shentsize.get(E)) != size_of::<SectionHeader64<LittleEndian>>() {
-            return;
-        }
-        let count = usize::from(header.e_shnum.get(E)).min(MAX_SECTIONS);
-        let sections: Vec<SectionHeader64<LittleEndian>> =
-            table(source, header.e_shoff.get(E), count).unwrap_or_default();
-        let Some(names) = sections.get(usize::from(header.e_shstrndx.get(E))) else {
-            return;
-        };
+    fn read_sections(&mut self, source: &impl Source) {
+        let sections = sections(source).unwrap_or_default();
         let mut too_large = false;
         let mut debug_frame = None;
-        for section in &sections {
-            let name = section_name(source, names, section).unwrap_or_default();
+        for (name, section) in &sections {
             let address = section.sh_addr.get(E);
             let kind = section.sh_type.get(E);
             if matches!(kind, elf::SHT_SYMTAB | elf::SHT_DYNSYM) {
@@ -227,6 +218,21 @@ impl Image {
             self.eh_frame = Some(frame);
         }
     }
+}
+
+/// The sections of a file, by name.
+pub fn sections(source: &impl Source) -> Option<Vec<(Vec<u8>, SectionHeader64<LittleEndian>)>> {
+    let header = header(source).ok()?;
+    if usize::from(header.e_shentsize.get(E)) != size_of::<SectionHeader64<LittleEndian>>() {
+        return None;
+    }
+    let count = usize::from(header.e_shnum.get(E)).min(MAX_SECTIONS);
+    let sections: Vec<SectionHeader64<LittleEndian>> = table(source, header.e_shoff.get(E), count)?;
+    let names = sections.get(usize::from(header.e_shstrndx.get(E)))?;
+    let named = |section: &SectionHeader64<LittleEndian>| {
+        (section_name(source, names, section).unwrap_or_default(), *section)
+    };
+    Some(sections.iter().map(named).collect())
 }
 
 /// The build-id of a file, and nothing else of it.

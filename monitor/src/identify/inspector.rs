@@ -15,6 +15,7 @@ use std::{
 use super::{
     CodeAddress, Counters, Options, Registers, Stack, StackError,
     cfi::Known,
+    debug_sections::DebugSections,
     lru::Lru,
     maps::Origin,
     module::{Missing, Module, Modules, Placed},
@@ -115,6 +116,18 @@ impl Inspector {
             Ok(placed.map(|placed| placed.module))
         });
         module.ok().flatten()
+    }
+
+    /// All DWARF of the file whose code is at an address of a process.
+    pub(crate) fn debug_sections(&mut self, pid: u32, tid: u32, address: u64) -> Option<DebugSections> {
+        let sections = self.guarded(|this| {
+            this.prepare(pid, tid, |process| process.code_at(address).is_some())?;
+            let process = this.processes.get(&pid).ok_or(StackError::Gone)?;
+            let code = process.code_at(address).ok_or(StackError::Absent)?;
+            let file = this.modules.debug_file(tid, code);
+            Ok(file.and_then(|file| DebugSections::read(&file)))
+        });
+        sections.ok().flatten()
     }
 
     /// Says which process a pid stands for from now on: what was known of another one under the same pid (before an exec,

@@ -7,6 +7,7 @@
 mod call_site;
 mod cfi;
 mod debug_files;
+mod debug_sections;
 mod demangle;
 mod elf;
 mod entries;
@@ -31,6 +32,7 @@ use std::{io, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use debug_sections::{DebugSections, Slice};
 pub use demangle::MAX_NAME;
 pub(crate) use file::{is_served, open_mapped, open_regular};
 pub use inspector::{Identity, Inspector};

@@ -130,6 +130,17 @@ impl Modules {
         Ok(Placed { module, bias })
     }
 
+    /// The file that has the debug information of a mapping: its own, or the one that was put aside.
+    pub fn debug_file(&self, tid: u32, code: &Code) -> Option<File> {
+        let file = open_mapped(tid, code.range.start, code.range.end).ok()?;
+        let image = Image::parse(&file).ok()?;
+        if image.has_dwarf && !image.has_links {
+            return Some(file);
+        }
+        let found = debug_files::find(&self.debug_folders, &image, &code.folder)?;
+        found.image.has_dwarf.then_some(found.file)
+    }
+
     /// Modules that had to make room for others since the last call. Whoever still holds one should let it go.
     pub fn take_gone(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.gone)

@@ -15,6 +15,8 @@ use crate::model::ProcessId;
 pub const THREAD_COST: Duration = Duration::from_micros(8);
 /// Of the goroutines' probes, each of which counts and no more.
 pub const GOROUTINE_COST: Duration = Duration::from_micros(1);
+/// Of the probe on polls of tokio tasks.
+pub const POLL_COST: Duration = Duration::from_micros(1);
 /// A short burst is not held against a process: what it takes is taken as if it had lasted that long at least.
 const BURST: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(60);

@@ -7,6 +7,7 @@ pub mod helper;
 mod image;
 mod lookout;
 pub mod memory;
+mod place;
 mod programs;
 pub mod thread;
 pub mod tokio;

@@ -125,7 +125,8 @@ impl Monitor {
         };
         let goroutines = Goroutines::start(options.stacks.clone(), options.threshold, options.spawn_budget)
             .map_err(LoadError::Thread)?;
-        let tokio = tokio::Tasks::start(options.stacks.clone()).map_err(LoadError::Thread)?;
+        let tokio = tokio::Tasks::start(options.stacks.clone(), options.threshold, options.spawn_budget)
+            .map_err(LoadError::Thread)?;
         let spawning = spawn_budget.and_then(|budget| Some(Spawning::new(probes.spawn_events()?, budget)));
         Ok(Self {
             probes,
@@ -168,7 +169,8 @@ impl Monitor {
         self.tend_spawn_probes(&mut observations);
         self.tell_entries(&mut observations, &records);
         self.goroutines.attach(&mut observations, self.options.patience);
-        self.tokio.attach(&mut observations, self.options.patience);
+        self.tokio
+            .attach(&mut observations, self.options.patience, &mut self.probes);
         self.goroutines.tend_spawn_probes(&mut self.probes);
         self.probes.flush_log();
         let alive: HashSet<ProcessId> = observations.iter().map(|o| o.process.id).collect();

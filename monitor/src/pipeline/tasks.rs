@@ -37,7 +37,7 @@ impl Monitor {
         // One that was ordered for the last pass is not what is asked for.
         let before = &mut [seen.clone()];
         self.goroutines.attach(before, self.options.patience);
-        self.tokio.attach(before, self.options.patience);
+        self.tokio.attach(before, self.options.patience, &mut self.probes);
         self.goroutines.look(&observations, Some(seen.process.id));
         self.tokio.look(&observations, &records, Some(seen.process.id));
         let modules = self.modules(&seen.process, &records);
@@ -60,7 +60,8 @@ impl Monitor {
         self.tend_spawn_probes(&mut observations);
         self.tell_entries(&mut told, &records);
         self.goroutines.attach(&mut told, self.options.patience);
-        self.tokio.attach(&mut told, self.options.patience);
+        self.tokio
+            .attach(&mut told, self.options.patience, &mut self.probes);
         let [seen] = told;
         Ok(Some(ProcessTasks {
             taken_at,

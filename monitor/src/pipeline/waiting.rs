@@ -43,13 +43,14 @@ impl Monitor {
                 return Ok(false);
             }
             let mut wake_at = sweep_at.map_or(until, |at: Instant| at.min(until));
-            if self.spawning.is_some() || self.goroutines.has_spawn_probes() {
+            if self.spawning.is_some() || self.goroutines.has_spawn_probes() || self.tokio.has_probes() {
                 wake_at = wake_at.min(now + DRAIN_EVERY);
             }
             let left = wake_at.saturating_duration_since(now);
             let woken = self.poll(left, stop)?;
             self.drain_spawns();
             self.goroutines.hold_spawn_probes(&mut self.probes);
+            self.tokio.hold_probes(&mut self.probes);
             match woken {
                 Woken::Stop => return Ok(true),
                 Woken::Execs if self.decide_on_execs() => {

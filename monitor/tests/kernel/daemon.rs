@@ -81,6 +81,19 @@ fn who_shows_no_token_is_told_whether_it_lives_and_nothing_else() {
     // Who may open the socket needs none.
     let answer = ask_socket(&socket, "/metrics");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    // A client that has it shows it.
+    let address = daemon.address.to_string();
+    let pid = target.pid().to_string();
+    let asked = |more: &[&str]| taskleak(&[&["stacks", &pid, "--connect", &address], more].concat());
+    let refused = asked(&[]);
+    assert_eq!(refused.status.code(), Some(3), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("show the token"),
+        "{}",
+        stderr(&refused)
+    );
+    let shown = asked(&["--token-file", file.to_str().unwrap()]);
+    assert!(stderr(&shown).contains("--expose-stacks"), "{}", stderr(&shown));
     std::fs::remove_file(file).unwrap();
 }
 

@@ -1,4 +1,8 @@
 //! Tasks of tokio: exact numbers, with several versions of tokio, built in several ways.
 
 pub mod bed;
+mod blocking;
+mod churn;
+mod healthy;
 mod list;
+mod verdicts;

@@ -1,8 +1,10 @@
 //! Tasks of tokio that are stuck for good, and healthy ones: `NAME=COUNT` starts so many of a kind, says `ready`, and
 //! stays. `workers=N` is how many threads run them (0: one runtime of the current thread), `runtimes=N` how many
-//! runtimes there are, each with all of the tasks.
+//! runtimes there are, each with all of the tasks. With a path in `TASKS_SOCKET` it answers there what a bench asks
+//! (`served`).
 
 mod healthy;
+mod served;
 mod stuck;
 
 use std::{env, future, thread, time::Duration};
@@ -48,6 +50,9 @@ fn main() {
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async move {
                 start(&scenarios);
+                if number == runtimes {
+                    served::start();
+                }
                 // Every task has been polled by then.
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 if number == runtimes {

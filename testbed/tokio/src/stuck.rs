@@ -119,6 +119,9 @@ pub fn start(name: &str, count: usize) -> bool {
             keep(sender);
             tokio::task::spawn_local(local_oneshot(receiver));
         }),
+        "leak" => (0..count).for_each(|_| {
+            tokio::spawn(leak());
+        }),
         "blocks" => (0..count).for_each(|_| {
             let (sender, mut receiver) = mpsc::channel::<u8>(1);
             keep(sender);
@@ -267,6 +270,18 @@ async fn accept() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (stream, _) = listener.accept().await.unwrap();
     keep(stream);
+}
+
+/// Makes a task five times a second that waits for ever.
+async fn leak() {
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::spawn(leaked());
+    }
+}
+
+async fn leaked() -> u32 {
+    leaf(6).await
 }
 
 async fn local_oneshot(receiver: oneshot::Receiver<u32>) -> u32 {

@@ -15,7 +15,7 @@ use testbed::{
     go::{self, Flavor},
 };
 
-use super::median;
+use super::{median, seconds};
 use crate::workspace;
 
 const VERSION: &str = "1.27";
@@ -255,17 +255,4 @@ fn later_look(pid: &str) -> Result<f64> {
         bail!("no look without new stacks");
     }
     Ok(median(&mut looks))
-}
-
-/// As Rust prints durations: `78.75ms`.
-fn seconds(text: &str) -> Option<f64> {
-    let at = text.find(|c: char| c.is_alphabetic() || c == '\u{b5}')?;
-    let (number, unit) = text.split_at(at);
-    let factor = match unit {
-        "s" => 1.0,
-        "ms" => 1e-3,
-        "µs" => 1e-6,
-        _ => return None,
-    };
-    Some(number.parse::<f64>().ok()? * factor)
 }

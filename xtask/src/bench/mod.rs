@@ -8,6 +8,7 @@ mod go_spawn;
 mod load;
 mod spawn;
 mod stacks;
+mod tokio;
 mod verdict;
 
 use anyhow::Result;
@@ -43,6 +44,8 @@ enum Bench {
     GoMillion,
     /// Making goroutines with and without the probes that count them
     GoSpawn,
+    /// A snapshot of 100,000 tokio tasks, beside the runtime's own dump
+    Tokio,
     /// Verdicts on simulated processes: false alarms and time to detection, beside hand-written rules
     Verdict,
 }
@@ -59,6 +62,7 @@ impl Bench {
             Self::Go => go::snapshot(),
             Self::GoMillion => go::million(),
             Self::GoSpawn => go_spawn::go_spawn(),
+            Self::Tokio => tokio::tasks(),
             Self::Verdict => verdict::verdict(),
         }
     }
@@ -81,4 +85,17 @@ pub fn run(options: &Options) -> Result<()> {
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+/// As Rust prints durations: `78.75ms`.
+fn seconds(text: &str) -> Option<f64> {
+    let at = text.find(|c: char| c.is_alphabetic() || c == '\u{b5}')?;
+    let (number, unit) = text.split_at(at);
+    let factor = match unit {
+        "s" => 1.0,
+        "ms" => 1e-3,
+        "µs" => 1e-6,
+        _ => return None,
+    };
+    Some(number.parse::<f64>().ok()? * factor)
 }

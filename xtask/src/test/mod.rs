@@ -19,7 +19,7 @@ use results::Counts;
 
 #[derive(Args)]
 pub struct Options {
-    /// Runs the tests too that are marked #[ignore], and those of Go with every version of it
+    /// Runs the tests too that are marked #[ignore], those of Go with every version of it, and those of tokio with every build
     #[arg(long)]
     all: bool,
     /// Arguments of `cargo test`, such as `-p testbed` or a part of a test's name, and behind `--` those of the
@@ -56,6 +56,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     test.env(skips::VARIABLE, &skips);
     if options.all {
         test.env(testbed::go::EVERY_VERSION, "1");
+        test.env(testbed::tokio::EVERY_BUILD, "1");
     }
     heading(&name(&test));
     let (succeeded, counts) = count(&mut test, &mut std::io::stdout())?;

@@ -65,7 +65,7 @@ impl Probes {
         runs
     }
 
-    fn counter(&self, counter: Counter) -> u64 {
+    pub(super) fn counter(&self, counter: Counter) -> u64 {
         let Some(map) = self.ebpf.map(names::COUNTERS) else {
             return 0;
         };

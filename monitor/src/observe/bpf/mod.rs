@@ -11,6 +11,7 @@ mod go;
 mod load;
 mod spawn;
 mod sweep;
+mod tokio;
 
 pub use attach::{PROBES, ProbeSpec, tracefs};
 pub use counters::enable_run_stats;
@@ -18,10 +19,11 @@ pub use events::ExecEvents;
 pub use go::{GoPlaces, GoProbes};
 pub use load::{LoadError, LoadOptions, Probes};
 pub use spawn::{SpawnEvents, SpawnMessage, SpawnProbe};
+pub use tokio::TokioProbe;
 
 pub use monitor_common::{
-    ExitEvent, GoCount, GoSite, MAX_GO_PROCESSES, SpawnEvent, TaskRecord, record_flags, selected, task_flags,
-    task_state,
+    ExitEvent, GoCount, GoSite, MAX_GO_PROCESSES, MAX_TOKIO_PROCESSES, SpawnEvent, TaskRecord, TokioTask,
+    record_flags, selected, task_flags, task_state,
 };
 
 /// One probe and whether it works.

@@ -2,7 +2,7 @@
 //! clears one away. It is a jump at the function's beginning, before which nothing has changed the registers, and which
 //! the kernel carries out itself. An instruction that it had to step over would cost twenty times as much.
 
-use std::{os::unix::fs::MetadataExt as _, path::PathBuf};
+use std::path::PathBuf;
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Register};
 use serde::{Deserialize, Serialize};
@@ -11,22 +11,15 @@ use super::{
     pclntab::{Function, Pclntab},
     program::Program,
 };
-use crate::{
-    identify::{Maps, is_served, open_mapped, open_regular},
-    observe::{
-        helper::Who,
-        image::Image,
-        memory::{
-            Memory,
-            space::{Space as _, SpaceExt as _},
-        },
-    },
+use crate::observe::{
+    helper::Who,
+    image::Image,
+    memory::{Memory, space::SpaceExt as _},
+    place::Place,
 };
 
 /// A function's beginning: make room, compare, jump.
 const BEGINNING: usize = 32;
-/// `int3`, where somebody's probe is already.
-const BREAKPOINT: u8 = 0xcc;
 
 /// Places for a process's probes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,34 +38,13 @@ pub struct Points {
 pub fn find(who: Who, program: &Program, bias: u64, memory: &Memory) -> Option<Points> {
     let functions = &program.functions;
     let jumps = [jump(functions, &program.spawn)?, jump(functions, &program.exit)?];
-    let maps = Maps::read(who.pid, who.tid).ok()?;
-    let (_, code) = maps.code_at(jumps[0].ip().wrapping_add(bias))?;
-    let mapped = open_mapped(who.tid, code.range.start, code.range.end).ok()?;
-    // The kernel reads a file to put a probe into it, for the monitor itself: that must not hang.
-    if is_served(&mapped) {
-        return None;
-    }
-    let program_file = open_regular(format!("/proc/{}/task/{}/exe", who.pid, who.tid).as_ref()).ok()?;
-    let (mapped, own) = (mapped.metadata().ok()?, program_file.metadata().ok()?);
-    if (mapped.dev(), mapped.ino()) != (own.dev(), own.ino()) {
-        return None;
-    }
+    let place = Place::of(who, jumps[0].ip().wrapping_add(bias))?;
     let mut offsets = [0; 2];
     for (offset, jump) in offsets.iter_mut().zip(&jumps) {
-        let address = jump.ip().wrapping_add(bias);
-        if !code.range.contains(&address) || !is_as_in_file(functions.space(), memory, jump, bias) {
-            return None;
-        }
-        *offset = functions.space().offset(jump.ip())?;
-        if *offset != code.offset.checked_add(address - code.range.start)? {
-            return None;
-        }
+        *offset = place.offset(functions.space(), memory, bias, jump)?;
     }
     Some(Points {
-        file: PathBuf::from(format!(
-            "/proc/{}/map_files/{:x}-{:x}",
-            who.pid, code.range.start, code.range.end
-        )),
+        file: place.file,
         offsets,
         gopc: program.offsets.gopc as u64,
         bias,
@@ -107,24 +79,6 @@ fn jump_in(code: &[u8], entry: u64) -> Option<Instruction> {
         && next.memory_displacement64() == 16;
     let jump = instructions.next().filter(|_| compares)?;
     matches!(jump.code(), Code::Jbe_rel8_64 | Code::Jbe_rel32_64).then_some(jump)
-}
-
-/// Whether the process has the instruction that its file has there, somebody else's breakpoint aside.
-fn is_as_in_file(image: &Image, memory: &Memory, jump: &Instruction, bias: u64) -> bool {
-    let (mut in_file, mut in_memory) = (vec![0; jump.len()], vec![0; jump.len()]);
-    if !image.fill(jump.ip(), &mut in_file) {
-        return false;
-    }
-    // What is not in memory comes from the file.
-    if !memory.fill(jump.ip().wrapping_add(bias), &mut in_memory) {
-        return true;
-    }
-    if let [first, ..] = in_memory.as_mut_slice()
-        && *first == BREAKPOINT
-    {
-        *first = in_file[0];
-    }
-    in_file == in_memory
 }
 
 #[cfg(test)]
@@ -164,7 +118,7 @@ mod tests {
         assert_eq!(at(&[&COMPARE, &[0x77, 0x52]]), None);
         assert_eq!(at(&[&COMPARE, &push, &FAR]), None);
         assert_eq!(at(&[&COMPARE, &FAR[..5]]), None);
-        assert_eq!(at(&[&COMPARE, &[BREAKPOINT], &FAR[1..]]), None);
+        assert_eq!(at(&[&COMPARE, &[0xcc], &FAR[1..]]), None);
         assert_eq!(at(&[]), None);
     }
 }

@@ -1,13 +1,26 @@
 //! The helper's side: reads programs with tokio in them, and their tasks.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use super::{
+    awaits::{Trace, Tracer},
     blocks::Blocks,
+    cell::{self, Cell},
+    chain,
     futures::Names,
     lists::{List, Search},
+    points,
     program::Program,
-    protocol::{Answer, Batch, MAX_FUTURES, Question},
+    protocol::{
+        Answer, Awaits, Batch, MAX_FUTURES, MAX_POINTS, MAX_WANTED, Outcome, Prepared, Question, Wanted,
+    },
+    task::{Status, Vtable},
+    types::Types,
     walk::{Seen, Walk},
 };
 use crate::{
@@ -22,8 +35,17 @@ use crate::{
 
 /// Processes whose lists are remembered.
 const MAX_PROCESSES: usize = 256;
+/// Programs whose debug information is kept, and how much of it.
+const MAX_DEBUG: usize = 16;
+const MAX_DEBUG_BYTES: usize = 1 << 30;
+/// How long debug information is read, or tasks are traced, before that is told of.
+const STEP: Duration = Duration::from_secs(1);
+/// Of chains that are told at once.
+const MAX_TOLD: usize = 1 << 20;
 /// Every so many looks all thread-local variables are looked through: another runtime may keep its handle elsewhere.
 const EVERYWHERE: u32 = 16;
+/// How often the lists of a process are looked for again that has threads of tokio's.
+const TRIES: u32 = 3;
 /// Tasks that are told at once.
 const BATCH: usize = 16 << 10;
 
@@ -41,6 +63,15 @@ pub struct Inspector {
     programs: Programs<Program>,
     known: Lru<ProcessId, Known>,
     walk: Option<(Who, Walk)>,
+    /// Of programs by their number; `None` of those that have no debug information.
+    debug: Lru<u64, Option<Debug>>,
+}
+
+/// The debug information of a program.
+struct Debug {
+    types: Types,
+    /// Whether there may be a future in a type.
+    leading: HashMap<u64, bool>,
 }
 
 impl Default for Inspector {
@@ -49,6 +80,7 @@ impl Default for Inspector {
             programs: Programs::default(),
             known: Lru::new(MAX_PROCESSES, usize::MAX),
             walk: None,
+            debug: Lru::new(MAX_DEBUG, MAX_DEBUG_BYTES),
         }
     }
 }
@@ -75,7 +107,10 @@ impl Inspector {
                 has_workers,
             } => self.begin(*who, threads, *has_workers).map(|()| Answer::Begun),
             Question::Next => self.next().map(Answer::Some),
+            Question::Prepare(who) => self.prepare(*who, code).map(Answer::Prepared),
             Question::Futures { who, vtables } => self.futures(*who, vtables, code).map(Answer::Futures),
+            Question::Awaits(who, wanted) => self.awaits(*who, wanted).map(Answer::Awaits),
+            Question::Points { who, vtables } => self.points(*who, vtables),
         }
     }
 
@@ -90,6 +125,11 @@ impl Inspector {
         let mut known = self.known.remove(&who.process()).unwrap_or_default();
         let everywhere = known.lists.is_empty() || known.looks.is_multiple_of(EVERYWHERE);
         known.lists = search.lists(&known.lists, threads, everywhere);
+        for _ in 0..TRIES {
+            if known.lists.is_empty() && has_workers {
+                known.lists = search.lists(&[], threads, true);
+            }
+        }
         known.looks += 1;
         let lists: Vec<_> = known
             .lists
@@ -144,6 +184,12 @@ impl Inspector {
         let mut told = Vec::with_capacity(vtables.len());
         for address in vtables.iter().take(MAX_FUTURES) {
             let vtable = placed.program.vtable(*address);
+            if let (Some(vtable), Some(Some(debug))) = (vtable, self.debug.get(&placed.program.number))
+                && let Some(site) = debug.types.open().site(vtable.poll())
+            {
+                told.push(Some(site));
+                continue;
+            }
             told.push(vtable.and_then(|vtable| {
                 let at = vtable.poll().wrapping_add(placed.bias);
                 let module = code.module(who.pid, who.tid, at)?;
@@ -157,6 +203,100 @@ impl Inspector {
             }));
         }
         Ok(told)
+    }
+
+    fn prepare(&mut self, who: Who, code: &mut identify::Inspector) -> Result<Prepared, Unknown> {
+        let placed = self.program(who)?;
+        let number = placed.program.number;
+        if self.debug.get(&number).is_none() {
+            let at = placed.program.any_poll().wrapping_add(placed.bias);
+            let sections = code.debug_sections(who.pid, who.tid, at);
+            let debug = sections.map(|sections| Debug {
+                types: Types::new(sections),
+                leading: HashMap::new(),
+            });
+            let bytes = debug.as_ref().map_or(0, |debug| debug.types.bytes());
+            self.debug.insert(number, debug, bytes);
+        }
+        Ok(match self.debug.get(&number) {
+            Some(Some(debug)) => {
+                let polls = placed.program.polls();
+                if debug.types.advance(&polls, Instant::now() + STEP) {
+                    Prepared::Types
+                } else {
+                    Prepared::Reading
+                }
+            }
+            _ => Prepared::Nothing,
+        })
+    }
+
+    fn awaits(&mut self, who: Who, wanted: &[Wanted]) -> Result<Awaits, Unknown> {
+        let placed = self.program(who)?;
+        let wanted = &wanted[..wanted.len().min(MAX_WANTED)];
+        let Some(Some(debug)) = self.debug.get(&placed.program.number) else {
+            return Ok(Awaits {
+                outcomes: vec![Outcome::Unknown; wanted.len()],
+                chains: Vec::new(),
+            });
+        };
+        let mut blocks = Blocks::new(memory(who)?);
+        let mut tracer = Tracer {
+            placed: &placed,
+            blocks: &mut blocks,
+            types: debug.types.open(),
+            leading: &mut debug.leading,
+            joined: None,
+            steps: 0,
+        };
+        let until = Instant::now() + STEP;
+        let mut answer = Awaits::default();
+        let mut numbers: HashMap<Trace, u32> = HashMap::new();
+        let mut bytes = 0;
+        for wanted in wanted {
+            if !answer.outcomes.is_empty() && (bytes > MAX_TOLD || Instant::now() > until) {
+                break;
+            }
+            let found = cell::read(tracer.blocks, &placed, wanted.address);
+            let is_same = |cell: &Cell| {
+                cell.record.id == wanted.id
+                    && cell.record.sum == wanted.sum
+                    && cell.record.status == Status::Idle
+            };
+            let Some(cell) = found.filter(is_same) else {
+                answer.outcomes.push(Outcome::Moved);
+                continue;
+            };
+            let vtable = placed.program.vtable(cell.record.vtable);
+            let Some(trace) = vtable.and_then(|vtable| tracer.trace(vtable, wanted.address)) else {
+                answer.outcomes.push(Outcome::Unknown);
+                continue;
+            };
+            let joins = tracer.joined;
+            let next = answer.chains.len() as u32;
+            let number = *numbers.entry(trace).or_insert_with_key(|trace| {
+                let chain = chain::describe(trace, &mut tracer.types, &placed.module);
+                bytes += chain.bytes();
+                answer.chains.push(chain);
+                next
+            });
+            answer.outcomes.push(Outcome::Chain { number, joins });
+        }
+        Ok(answer)
+    }
+
+    fn points(&mut self, who: Who, vtables: &[u64]) -> Result<Answer, Unknown> {
+        let placed = self.program(who)?;
+        let polls: Vec<u64> = vtables
+            .iter()
+            .take(MAX_POINTS)
+            .map(|address| placed.program.vtable(*address).map_or(0, Vtable::poll))
+            .collect();
+        let found = points::find(who, &placed, &memory(who)?, &polls);
+        Ok(match found {
+            Some((place, offsets)) => Answer::Points(place.file, offsets),
+            None => Answer::Points(PathBuf::new(), vec![None; polls.len()]),
+        })
     }
 
     fn program(&mut self, who: Who) -> Result<Placed<Program>, Unknown> {

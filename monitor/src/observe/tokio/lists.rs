@@ -5,7 +5,10 @@
 //! many there are now, the mask that picks a shard, and the list's number, which every task of it has in its header. Before
 //! it was one list: its head, its tail, and the number behind.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use super::{
     program::Program,
@@ -14,7 +17,7 @@ use super::{
 use crate::observe::{
     memory::{
         Memory,
-        space::{SpaceExt as _, word},
+        space::{Space as _, SpaceExt as _, word},
     },
     programs::Placed,
 };
@@ -27,6 +30,10 @@ const MAX_LOCALS: u64 = 64 << 10;
 const HANDLE: usize = 4_096;
 /// What is read of it at once where not all of it is there.
 const PART: usize = 512;
+/// Of those of all threads together.
+const MAX_ALL_LOCALS: u64 = 16 << 20;
+/// How long a search may take.
+const LONGEST: Duration = Duration::from_secs(2);
 /// Pointers that are looked behind.
 const MAX_POINTERS: usize = 64 << 10;
 const MAX_COUNT: u64 = 1 << 24;
@@ -34,6 +41,8 @@ const MAX_COUNT: u64 = 1 << 24;
 const SHARDS: std::ops::RangeInclusive<u64> = 4..=1 << 16;
 /// A lock, the first task, the last.
 const SHARD: u64 = 24;
+/// A list may change while it is looked at.
+const TRIES: usize = 8;
 /// Lists of one process.
 const MAX_LISTS: usize = 1_024;
 
@@ -57,6 +66,23 @@ enum Form {
     Single,
 }
 
+#[cfg(test)]
+impl List {
+    pub fn for_tests(at: u64, number: u64) -> Self {
+        let form = Form::Single;
+        Self { at, number, form }
+    }
+}
+
+/// The ends of one part of a list, 0 where there is no task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Where they stand in memory: the first task, and behind it the last.
+    pub at: u64,
+    pub first: u64,
+    pub last: u64,
+}
+
 /// A process whose lists are looked for.
 pub struct Search<'a> {
     pub placed: &'a Placed<Program>,
@@ -75,8 +101,9 @@ impl Search<'_> {
             .collect();
         let pointers = &pointers[..pointers.len().min(MAX_THREADS)];
         let mut handles = HashSet::new();
+        let until = Instant::now() + LONGEST;
         for (handle, place) in self.locals(pointers, everywhere) {
-            if handles.len() >= MAX_POINTERS || lists.len() >= MAX_LISTS {
+            if lists.len() >= MAX_LISTS || Instant::now() > until {
                 break;
             }
             let is_new = handles.insert(handle);
@@ -101,7 +128,8 @@ impl Search<'_> {
         if everywhere || known.is_empty() {
             // They end where the pointer points (the ABI's variant II), or below by what aligns them.
             let length = size.saturating_add(align.min(PART as u64)).min(MAX_LOCALS) & !7;
-            for pointer in pointers {
+            let threads = (MAX_ALL_LOCALS / length.max(1)).max(1) as usize;
+            for pointer in pointers.iter().take(threads) {
                 let start = pointer.saturating_sub(length);
                 self.memory.parts(start..*pointer, |address, bytes| {
                     let first = (address.next_multiple_of(8) - address) as usize;
@@ -171,58 +199,76 @@ impl Search<'_> {
         if !is_pointer(address) || !SHARDS.contains(&count) || !count.is_power_of_two() {
             return None;
         }
-        let (mask, number, tasks) = [3, 4].into_iter().find_map(|mask| {
-            Some((word(mask)?, word(mask + 1)?, mask - 1)).filter(|(mask, ..)| *mask == count - 1)
-        })?;
-        debug_assert_eq!(mask, count - 1);
-        let list = List {
-            at,
-            number,
-            form: Form::Shards {
-                address,
-                count,
-                tasks: tasks as u64,
-            },
-        };
-        let is_sound = (1..MAX_COUNT << 8).contains(&number)
-            && self.ends(&list)?.into_iter().all(|(first, last)| {
-                (first == 0) == (last == 0) && (first == 0 || self.is_of(first, number))
-            });
-        is_sound.then_some(list)
+        // A count may happen to be the mask as well: the tasks tell.
+        [3, 4].into_iter().find_map(|mask| {
+            let number = word(mask + 1)?;
+            let list = List {
+                at,
+                number,
+                form: Form::Shards {
+                    address,
+                    count,
+                    tasks: mask as u64 - 1,
+                },
+            };
+            let is_likely = word(mask)? == count - 1 && (1..MAX_COUNT << 8).contains(&number);
+            let is_sound = || {
+                self.ends(&list).is_some_and(|ends| {
+                    ends.into_iter().all(|Ends { first, last, .. }| {
+                        (first == 0) == (last == 0) && (last == 0 || self.is_of(last, number))
+                    })
+                })
+            };
+            (is_likely && (0..TRIES).any(|_| is_sound())).then_some(list)
+        })
     }
 
     /// Two ends of a list, and the number of its tasks soon behind.
     fn single(&self, at: u64, bytes: &[u8]) -> Option<List> {
-        let word = |index: usize| word(bytes, 8 * index);
-        let (first, last) = (word(0)?, word(1)?);
-        let header = self.header(first)?;
-        let is_numbered = (2..=5).any(|index| word(index) == Some(header.0.owner));
-        let (_, next) = self.links(last)?;
-        let (previous, _) = self.links(first)?;
-        (is_numbered && next == 0 && previous == 0 && self.is_of(last, header.0.owner)).then_some(List {
+        let is_task = |index: usize| {
+            word(bytes, 8 * index).is_some_and(|value| is_pointer(value) && Header::is_place(value))
+        };
+        let is_likely = is_task(0) && is_task(1);
+        let number = is_likely.then(|| (0..TRIES).find_map(|_| self.number_of_single(at)));
+        number.flatten().map(|number| List {
             at,
-            number: header.0.owner,
+            number,
             form: Form::Single,
         })
     }
 
-    /// The first and the last task of each of a list's parts, 0 where there is none.
-    pub fn ends(&self, list: &List) -> Option<Vec<(u64, u64)>> {
-        let pair = |bytes: &[u8], at: usize| Some((word(bytes, at)?, word(bytes, at + 8)?));
+    fn number_of_single(&self, at: u64) -> Option<u64> {
+        let bytes: [u8; 48] = self.memory.array(at)?;
+        let word = |index: usize| word(&bytes, 8 * index);
+        let (first, last) = (word(0)?, word(1)?);
+        let owner = self.header(last)?.0.owner;
+        let is_numbered = (2..=5).any(|index| word(index) == Some(owner));
+        let (_, next) = self.links(last)?;
+        let (previous, _) = self.links(first)?;
+        (is_numbered && next == 0 && previous == 0 && self.is_of(first, owner)).then_some(owner)
+    }
+
+    /// The ends of each of a list's parts.
+    pub fn ends(&self, list: &List) -> Option<Vec<Ends>> {
+        let decode = |bytes: &[u8], at: usize, address: u64| {
+            Some(Ends {
+                at: address,
+                first: word(bytes, at)?,
+                last: word(bytes, at + 8)?,
+            })
+        };
         match list.form {
             Form::Shards { address, count, .. } => {
                 let mut bytes = vec![0; (SHARD * count) as usize];
-                if !crate::observe::memory::space::Space::fill(self.memory, address, &mut bytes) {
-                    return None;
-                }
-                bytes
-                    .chunks_exact(SHARD as usize)
-                    .map(|shard| pair(shard, 8))
+                self.memory.fill(address, &mut bytes).then_some(())?;
+                let shards = bytes.chunks_exact(SHARD as usize).enumerate();
+                shards
+                    .map(|(number, shard)| decode(shard, 8, address + SHARD * number as u64 + 8))
                     .collect()
             }
             Form::Single => {
                 let bytes: [u8; 16] = self.memory.array(list.at)?;
-                Some(vec![pair(&bytes, 0)?])
+                Some(vec![decode(&bytes, 0, list.at)?])
             }
         }
     }

@@ -5,30 +5,49 @@
 //! `task`, `blocks`, `walk` (reads of the process), `futures` and `names` (what the futures are), `inspector` (answers). In
 //! the monitor: `worker` (asks), `tracker` (since when), `view` (tasks).
 
+mod awaits;
 mod blocks;
+mod cell;
+mod chain;
 mod futures;
 mod inspector;
 mod lists;
 mod names;
+mod points;
+mod polls;
 mod program;
 pub mod protocol;
+mod reasons;
 pub mod task;
 mod tracker;
+mod types;
 mod view;
 mod walk;
 mod worker;
 
-use std::{collections::HashSet, io, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 pub use inspector::Inspector;
 pub use protocol::{Answer, Question};
 
-use monitor_common::TaskRecord;
+use polls::Polls;
+use view::View;
 use worker::{Threads, Tokio};
 
 use crate::{
-    model::{Observation, ProcessId},
-    observe::{helper::HelperOptions, lookout::Lookout, thread::Records},
+    model::{Cause, Observation, ProcessId, Wait},
+    observe::{
+        bpf::{Probes, TaskRecord},
+        helper::HelperOptions,
+        lookout::Lookout,
+        monotonic,
+        thread::Records,
+    },
 };
 
 /// Threads of a runtime are called so, unless the program names them: `tokio-runtime-worker`, cut by the kernel, and
@@ -39,17 +58,33 @@ const WORKERS: [&[u8]; 2] = [b"tokio-runtime-w", b"tokio-rt-worker"];
 pub struct Tasks {
     lookout: Lookout<Tokio>,
     running: HashSet<ProcessId>,
+    threshold: Duration,
+    /// Without probes there is none.
+    polls: Option<Polls>,
 }
 
 impl Tasks {
-    /// `options`: how symbols and debug information are read.
+    /// `options`: how stacks are read; `None`: they are not. `budget`: share of a core that probes may take from a process;
+    /// `None`: there are none.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(options: Option<HelperOptions>) -> io::Result<Self> {
+    pub fn start(
+        options: Option<HelperOptions>,
+        threshold: Duration,
+        budget: Option<f64>,
+    ) -> io::Result<Self> {
+        let budget = budget.filter(|_| options.is_some());
+        let tokio = Tokio {
+            threshold,
+            reads_stacks: options.is_some(),
+            wants_points: budget.is_some(),
+        };
         Ok(Self {
-            lookout: Lookout::start(Tokio, options.unwrap_or_default())?,
+            lookout: Lookout::start(tokio, options.unwrap_or_default())?,
             running: HashSet::new(),
+            threshold,
+            polls: budget.map(Polls::new),
         })
     }
 
@@ -69,6 +104,7 @@ impl Tasks {
                     .filter(|pointer| *pointer != 0)
                     .collect(),
                 has_workers: records.iter().any(is_worker),
+                whole: only.is_some(),
             }
         });
         let lookout = &self.lookout;
@@ -76,10 +112,16 @@ impl Tasks {
     }
 
     /// Adds to each observation the tasks of its process, and waits for the looks that are not done for `patience` at
-    /// most. What comes later is added to the next pass's.
-    pub fn attach(&mut self, observations: &mut [Observation], patience: Duration) {
-        let running = &mut self.running;
-        self.lookout.attach(
+    /// most. What comes later is added to the next pass's. Then sees to it that those are watched that may be stuck.
+    pub fn attach(&mut self, observations: &mut [Observation], patience: Duration, probes: &mut Probes) {
+        let Self {
+            lookout,
+            running,
+            threshold,
+            polls,
+        } = self;
+        let mut views = Vec::new();
+        lookout.attach(
             observations,
             patience,
             |process, view| {
@@ -87,13 +129,72 @@ impl Tasks {
                     running.insert(process);
                 }
             },
-            |observation, mut view| {
-                observation.incomplete.extend(view.incomplete);
-                // The many are not moved for the few.
-                view.tasks.append(&mut observation.tasks);
-                observation.tasks = view.tasks;
-            },
+            |observation, view| views.push((observation.process.id, view)),
         );
+        if let Some(polls) = polls {
+            polls.take(probes);
+        }
+        let now = monotonic();
+        let mut views: HashMap<ProcessId, View> = views.into_iter().collect();
+        for observation in observations {
+            let process = observation.process.id;
+            let Some(view) = views.remove(&process) else {
+                continue;
+            };
+            let View {
+                is_known,
+                mut tasks,
+                is_whole,
+                suspects,
+                file,
+                incomplete,
+            } = view;
+            observation.incomplete.extend(incomplete);
+            for suspect in &suspects {
+                let since = polls.as_ref().and_then(|polls| polls.since(process, suspect));
+                // Where all is told nothing is judged.
+                let since = since.or(is_whole.then_some(suspect.since));
+                let Some(since) = since else {
+                    if now.saturating_sub(suspect.since) >= threshold.as_nanos() as u64 {
+                        observation.incomplete.insert(Cause::TokioPolls);
+                    }
+                    continue;
+                };
+                if let Some(task) = tasks.get_mut(suspect.index) {
+                    task.wait = Some(Wait {
+                        reason: suspect.reason.clone(),
+                        class: suspect.class,
+                        age: Duration::from_nanos(now.saturating_sub(since.max(suspect.since))),
+                        anchor: None,
+                    });
+                    task.stack = Some(Arc::clone(&suspect.stack));
+                    task.waits_for = suspect.joins.map(|joins| Arc::new(vec![joins]));
+                }
+            }
+            if let Some(polls) = polls
+                && is_known
+            {
+                polls.watch(process, &suspects, &file, probes);
+            }
+            // The many are not moved for the few.
+            tasks.append(&mut observation.tasks);
+            observation.tasks = tasks;
+        }
+        if let Some(polls) = polls {
+            polls.retain(probes, |process| lookout.is_watched(*process));
+        }
+    }
+
+    /// Takes probes off that are far over their budget.
+    pub fn hold_probes(&mut self, probes: &mut Probes) {
+        if let Some(polls) = &mut self.polls {
+            polls.hold(probes);
+        }
+    }
+
+    /// Whether probes are to be looked after between two passes.
+    pub fn has_probes(&self) -> bool {
+        self.polls.as_ref().is_some_and(Polls::is_any_attached)
     }
 
     /// Whether a process runs tokio.

@@ -61,21 +61,50 @@ pub fn readable(name: &str) -> String {
     let mut text = name.trim().to_owned();
     // DWARF knows functions from blocks: a function's future is called like the function.
     text = text.replace("::{async_fn_env#0}", "");
+    // What stands in the body of one stands in the function.
+    text = text.replace("::{async_fn#0}", "");
+    text = without_implementations(&text);
     for (from, to) in [
         ("{async_block_env#", "{async block#"),
         ("{closure_env#", "{closure#"),
     ] {
         text = text.replace(from, to);
     }
+    text = text.replace(", alloc::alloc::Global>", ">");
     text = text.replace("{{closure}}", "{closure}");
     // What a task runs is no closure.
     if let Some((path, number)) = text.rsplit_once("::{closure")
         && let Some(number) = number.strip_suffix('}')
-        && (number.is_empty() || number.starts_with('#'))
+        && number
+            .strip_prefix('#')
+            .unwrap_or(number)
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
     {
         text = format!("{path}::{{async block{number}}}");
     }
     clean(&text.replace("{async block#0}", "{async block}"), MAX_NAME)
+}
+
+/// DWARF numbers implementations: `{impl#3}`. Nobody else does.
+fn without_implementations(text: &str) -> String {
+    const BEGINNING: &str = "{impl#";
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, from)) = rest.split_once(BEGINNING) {
+        match from.split_once("}::") {
+            Some((number, after)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+                kept.push_str(before);
+                rest = after;
+            }
+            _ => {
+                kept.push_str(before);
+                kept.push_str(BEGINNING);
+                rest = from;
+            }
+        }
+    }
+    kept + rest
 }
 
 #[cfg(test)]
@@ -127,6 +156,19 @@ mod tests {
             (
                 "tracing::instrument::Instrumented<app::f::{async_fn_env#0}>",
                 "tracing::instrument::Instrumented<app::f>",
+            ),
+            (
+                "app::echo::{async_fn#0}::{async_block_env#0}",
+                "app::echo::{async block}",
+            ),
+            (
+                "app::{impl#3}::call::{async_block_env#1}",
+                "app::call::{async block#1}",
+            ),
+            ("app::{impl#x}::call", "app::{impl#x}::call"),
+            (
+                "app::f::{closure#19}::{async_block_env#0}",
+                "app::f::{closure#19}::{async block}",
             ),
             ("app::Future", "app::Future"),
         ];

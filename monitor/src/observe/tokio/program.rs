@@ -3,7 +3,12 @@
 //!
 //! The functions of a vtable stand in memory only where a program is loaded anywhere; its offsets stand in the file.
 
-use std::{cell::RefCell, collections::HashMap, ops::Range};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use super::task::{FUNCTIONS, Vtable, WORDS};
 use crate::observe::{
@@ -25,8 +30,12 @@ const MAX_VTABLES: usize = 64 << 10;
 /// Places in the thread-local variables that a runtime is found at.
 const MAX_PLACES: usize = 8;
 
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
 /// A program with tokio in it.
 pub struct Program {
+    /// Tells it from every other one that ever was.
+    pub number: u64,
     pub image: Image,
     /// By address.
     vtables: HashMap<u64, Vtable>,
@@ -67,6 +76,7 @@ impl Program {
         }
         match (vtables.is_empty(), is_missing) {
             (false, _) => Ok(Self {
+                number: NEXT.fetch_add(1, Ordering::Relaxed),
                 image,
                 vtables,
                 places: RefCell::default(),
@@ -78,9 +88,31 @@ impl Program {
         }
     }
 
+    /// This very process's program, as if it had these.
+    #[cfg(test)]
+    pub fn of_vtables(vtables: HashMap<u64, Vtable>) -> Self {
+        let own = std::fs::File::open("/proc/self/exe").unwrap();
+        Self {
+            number: 0,
+            image: Image::parse(own).unwrap(),
+            vtables,
+            places: RefCell::default(),
+        }
+    }
+
     /// The vtable at an address (the linker's).
     pub fn vtable(&self, address: u64) -> Option<&Vtable> {
         self.vtables.get(&address)
+    }
+
+    /// The functions that poll its futures.
+    pub fn polls(&self) -> HashSet<u64> {
+        self.vtables.values().map(Vtable::poll).collect()
+    }
+
+    /// An address of its code.
+    pub fn any_poll(&self) -> u64 {
+        self.vtables.values().map(Vtable::poll).next().unwrap_or(0)
     }
 
     /// How far below a thread's pointer its runtime was found, in any process of this program.

@@ -2,15 +2,22 @@
 //! and constants are the linker's; only those of tasks are the process's, and they go no further than the monitor's own
 //! memory.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::task::Status;
 use crate::model::Site;
 
+pub use super::chain::Chain;
 pub use crate::observe::{helper::Who, programs::Unknown};
 
 /// Futures that are named at once.
 pub const MAX_FUTURES: usize = 32;
+/// Tasks of which it is asked at once what they await.
+pub const MAX_WANTED: usize = 1_024;
+/// Functions that places for probes are asked for at once.
+pub const MAX_POINTS: usize = 1_024;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Question {
@@ -24,15 +31,25 @@ pub enum Question {
     },
     /// The next ones of the walk that was begun last.
     Next,
+    /// Reads some more of the program's debug information.
+    Prepare(Who),
     /// What futures are, by their vtables.
     Futures { who: Who, vtables: Vec<u64> },
+    /// What tasks await that have not been polled since they were read.
+    Awaits(Who, Vec<Wanted>),
+    /// Where the probes go that tell that tasks are polled, by vtable.
+    Points { who: Who, vtables: Vec<u64> },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Answer {
     Begun,
     Some(Batch),
+    Prepared(Prepared),
     Futures(Vec<Option<Site>>),
+    Awaits(Awaits),
+    /// The file, and where in it; `None` where no probe can be put in safely.
+    Points(PathBuf, Vec<Option<u64>>),
     Refused(Unknown),
 }
 
@@ -53,4 +70,43 @@ pub struct Record {
     pub status: Status,
     /// Of its state and of its future's bytes: another one tells that it was polled.
     pub sum: u32,
+}
+
+/// How far the debug information is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Prepared {
+    Types,
+    /// There is more.
+    Reading,
+    /// It tells of no types, or there is none.
+    Nothing,
+}
+
+/// A task of which it is wanted what it awaits, as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    pub address: u64,
+    pub id: u64,
+    pub sum: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Awaits {
+    /// Of the first ones that were asked for, in their order; of others it is to be asked again.
+    pub outcomes: Vec<Outcome>,
+    /// Each once.
+    pub chains: Vec<Chain>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    Chain {
+        number: u32,
+        /// The task that it awaits by its handle.
+        joins: Option<u64>,
+    },
+    /// It has been polled meanwhile, or is gone.
+    Moved,
+    /// The debug information does not tell of its future.
+    Unknown,
 }

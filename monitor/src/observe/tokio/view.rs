@@ -2,14 +2,22 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
-use super::tracker::Tracker;
-use crate::model::{Cause, Kind, Site, Task};
+use super::{
+    protocol::Chain,
+    task::Status,
+    tracker::{Awaited, Entry, Tracker},
+};
+use crate::model::{Cause, Facts, Kind, Reason, Site, Stack, State, Task, WaitClass};
 
 /// Futures of one process that are told apart.
 const MAX_FUTURES: usize = 64 << 10;
+/// Chains of one process that are told apart.
+const MAX_CHAINS: usize = 20_000;
 
 /// What a look at a process's tasks said.
 #[derive(Debug, Default)]
@@ -17,8 +25,55 @@ pub struct View {
     /// Whether a look has come to its end.
     pub is_known: bool,
     pub tasks: Vec<Task>,
+    /// Whether all is told of all tasks.
+    pub is_whole: bool,
+    /// Those that wait for what need not come.
+    pub suspects: Vec<Suspect>,
+    /// The file that probes go into.
+    pub file: PathBuf,
     pub incomplete: BTreeSet<Cause>,
 }
+
+/// Where a probe goes; nowhere when none can be put in safely.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Point {
+    pub offset: Option<u64>,
+}
+
+/// A task that may be stuck: it waits for what need not come, and has not changed.
+#[derive(Clone, Debug)]
+pub struct Suspect {
+    /// Among the tasks of its look.
+    pub index: usize,
+    pub id: u64,
+    pub address: u64,
+    /// CLOCK_MONOTONIC ns: it has not changed since then.
+    pub since: u64,
+    pub reason: Reason,
+    pub class: WaitClass,
+    pub stack: Arc<Stack>,
+    pub joins: Option<u64>,
+    pub point: Point,
+}
+
+/// A future, by its vtable.
+#[derive(Debug)]
+struct Future {
+    vtable: u64,
+    site: Option<Arc<Site>>,
+    point: Point,
+}
+
+/// What is awaited, and where.
+#[derive(Debug)]
+struct Kept {
+    stack: Arc<Stack>,
+    /// `None` when the wait ends by itself.
+    waits: Option<(Reason, WaitClass)>,
+}
+
+/// What tells chains apart.
+type Content = (Arc<Stack>, Option<(Reason, WaitClass)>);
 
 /// What is remembered of a process between looks.
 #[derive(Debug, Default)]
@@ -26,10 +81,16 @@ pub struct Memory {
     pub tracker: Tracker,
     /// By vtable.
     numbers: HashMap<u64, u32>,
-    futures: Vec<(u64, Option<Arc<Site>>)>,
-    /// How many of them have been named.
+    futures: Vec<Future>,
+    /// How many of them have been named, and of how many the place of the probe is known.
     named: usize,
+    pointed: usize,
+    pub file: PathBuf,
+    chains: Vec<Kept>,
+    by_content: HashMap<Content, u32>,
     interned: HashSet<Arc<Site>>,
+    /// Whether the program's debug information tells of types; `None`: that is not known yet.
+    pub has_types: Option<bool>,
 }
 
 impl Memory {
@@ -41,29 +102,84 @@ impl Memory {
         let next = self.futures.len() as u32;
         let number = *self.numbers.entry(vtable).or_insert(next);
         if number == next {
-            self.futures.push((vtable, None));
+            self.futures.push(Future {
+                vtable,
+                site: None,
+                point: Point::default(),
+            });
         }
         number
     }
 
     /// Some futures that have no name yet, by their vtables.
     pub fn unnamed(&self, count: usize) -> Vec<u64> {
-        self.futures[self.named..]
-            .iter()
-            .take(count)
-            .map(|(vtable, _)| *vtable)
-            .collect()
+        let unnamed = self.futures[self.named..].iter();
+        unnamed.take(count).map(|future| future.vtable).collect()
     }
 
     /// Their names, in the order in which [`Self::unnamed`] told them.
     pub fn name(&mut self, names: Vec<Option<Site>>) {
         for name in names {
             let site = name.map(|site| self.intern(site));
-            if let Some((_, known)) = self.futures.get_mut(self.named) {
-                *known = site;
+            if let Some(future) = self.futures.get_mut(self.named) {
+                future.site = site;
                 self.named += 1;
             }
         }
+    }
+
+    /// Some futures whose probes' places are not known.
+    pub fn unpointed(&self, count: usize) -> Vec<u64> {
+        let unpointed = self.futures[self.pointed..].iter();
+        unpointed.take(count).map(|future| future.vtable).collect()
+    }
+
+    pub fn point(&mut self, file: PathBuf, offsets: Vec<Option<u64>>) {
+        self.file = file;
+        for offset in offsets {
+            if let Some(future) = self.futures.get_mut(self.pointed) {
+                future.point = Point { offset };
+                self.pointed += 1;
+            }
+        }
+    }
+
+    /// Indices of tasks of which it is to be asked what they await: they wait, and seem to go on waiting; or all that
+    /// wait.
+    pub fn unasked(&self, all: bool) -> Vec<usize> {
+        let is_first = all || !self.tracker.has_looked;
+        let entries = self.tracker.entries().iter().enumerate();
+        entries
+            .filter(|(_, entry)| {
+                entry.status == Status::Idle
+                    && entry.awaited() == Awaited::Unasked
+                    && (is_first || entry.is_still)
+            })
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// Number of a chain; `None` when there are too many.
+    pub fn chain(&mut self, chain: Chain) -> Option<u32> {
+        let waits = chain.waits.map(|(reason, class)| (Reason::from(reason), class));
+        let stack = Arc::new(Stack {
+            frames: chain.frames,
+            truncated: chain.truncated,
+            block_site: chain.block_site.map(|site| self.intern(site)),
+            entry: None,
+        });
+        let key = (stack, waits);
+        if let Some(number) = self.by_content.get(&key) {
+            return Some(*number);
+        }
+        if self.chains.len() >= MAX_CHAINS {
+            return None;
+        }
+        let number = self.chains.len() as u32;
+        let (stack, waits) = key.clone();
+        self.by_content.insert(key, number);
+        self.chains.push(Kept { stack, waits });
+        Some(number)
     }
 
     fn intern(&mut self, site: Site) -> Arc<Site> {
@@ -77,27 +193,83 @@ impl Memory {
         }
     }
 
-    /// The tasks of the last look.
-    pub fn view(&self, incomplete: BTreeSet<Cause>) -> View {
-        let tasks = self.tracker.entries().iter().map(|entry| Task {
-            kind: Kind::Tokio,
-            id: entry.id,
-            start: 0,
-            wait: None,
-            name: None,
-            stack: None,
-            entry: self
-                .futures
-                .get(entry.future as usize)
-                .and_then(|(_, site)| site.clone()),
-            spawn_site: None,
-            waits_for: None,
-            facts: None,
-        });
+    /// The tasks of the last look; `whole`: all that is known of each.
+    pub fn view(&self, threshold: Duration, now: u64, mut incomplete: BTreeSet<Cause>, whole: bool) -> View {
+        let entries = self.tracker.entries();
+        let mut tasks = Vec::with_capacity(entries.len());
+        let mut suspects = Vec::new();
+        for entry in entries {
+            let future = self.futures.get(entry.future as usize);
+            let chain = match entry.awaited() {
+                Awaited::Number(number) => self.chains.get(number as usize),
+                Awaited::Unknown | Awaited::Unasked => None,
+            };
+            match entry.awaited() {
+                Awaited::Number(_) => {
+                    if let Some(Kept {
+                        stack,
+                        waits: Some((reason, class)),
+                    }) = chain
+                    {
+                        suspects.push(Suspect {
+                            index: tasks.len(),
+                            id: entry.id,
+                            address: entry.address,
+                            since: entry.since,
+                            reason: reason.clone(),
+                            class: *class,
+                            stack: Arc::clone(stack),
+                            joins: Some(entry.joins).filter(|joins| *joins != 0),
+                            point: future.map(|future| future.point).unwrap_or_default(),
+                        });
+                    }
+                }
+                Awaited::Unknown if now.saturating_sub(entry.since) >= threshold.as_nanos() as u64 => {
+                    incomplete.insert(Cause::TokioTypes);
+                }
+                Awaited::Unknown | Awaited::Unasked => {}
+            }
+            tasks.push(Task {
+                kind: Kind::Tokio,
+                id: entry.id,
+                start: 0,
+                wait: None,
+                name: None,
+                stack: chain.filter(|_| whole).map(|chain| Arc::clone(&chain.stack)),
+                entry: future.and_then(|future| future.site.clone()),
+                spawn_site: None,
+                waits_for: None,
+                facts: whole.then(|| Box::new(facts(entry, chain, now))),
+            });
+        }
         View {
             is_known: true,
-            tasks: tasks.collect(),
+            tasks,
+            is_whole: whole,
+            suspects,
+            file: self.file.clone(),
             incomplete,
         }
+    }
+}
+
+fn facts(entry: &Entry, chain: Option<&Kept>, now: u64) -> Facts {
+    let (state, reason) = match entry.status {
+        Status::Running => (State::Running, None),
+        Status::Notified => (State::Runnable, None),
+        Status::Idle => (State::Waiting, None),
+        Status::Complete => (State::Waiting, Some(Reason::Static("complete"))),
+    };
+    let waits = chain.and_then(|chain| chain.waits.as_ref());
+    Facts {
+        state,
+        reason: reason.or_else(|| waits.map(|(reason, _)| reason.clone())),
+        // Of one that was seen once only nothing is known.
+        age: entry
+            .is_still
+            .then(|| Duration::from_nanos(now.saturating_sub(entry.since))),
+        anchor: None,
+        made_by: None,
+        trace: None,
     }
 }

@@ -11,19 +11,17 @@ use std::{
 
 use super::{
     blocks::Blocks,
-    lists::List,
+    cell::{self, Cell},
+    lists::{Ends, List},
     program::Program,
     protocol::Record,
-    task::{HEADER, Header, Vtable},
 };
 use crate::observe::{memory::space::word, programs::Placed};
 
 /// Tasks of one process that are walked over.
 const MAX_TASKS: usize = 4 << 20;
-/// Of a future that is compared with what it was.
-const MAX_COMPARED: u64 = 4 << 10;
 /// How often one part of a list may break.
-const MAX_BREAKS: u32 = 32;
+const MAX_BREAKS: u32 = 64;
 /// How long a step of the walk may take.
 const LONGEST: Duration = Duration::from_secs(1);
 /// Of tasks that a list has by its own count, so many may be missed: they come and go.
@@ -34,15 +32,14 @@ pub struct Seen {
     pub list: List,
     /// How many tasks it says that it has, if it does.
     pub count: Option<u64>,
-    /// The first and the last task of each part, 0 where there is none.
-    pub ends: Vec<(u64, u64)>,
+    pub ends: Vec<Ends>,
 }
 
 /// One part of a list.
 struct Chain {
     list: usize,
-    /// The last task of the list, where it was when the walk began.
-    tail: u64,
+    /// Where its ends stand in memory.
+    ends: u64,
     /// The task that was read last, nearer to the end; 0 at first. And its number.
     before: u64,
     reached: u64,
@@ -98,19 +95,16 @@ impl Walk {
             newest: 0,
         };
         for (index, Seen { list, count, ends }) in lists.into_iter().enumerate() {
-            walk.chains.extend(
-                ends.into_iter()
-                    .filter(|(_, last)| *last != 0)
-                    .map(|(_, last)| Chain {
-                        list: index,
-                        tail: last,
-                        before: 0,
-                        reached: 0,
-                        next: last,
-                        breaks: 0,
-                        steps: 0,
-                    }),
-            );
+            let full = ends.into_iter().filter(|ends| ends.last != 0);
+            walk.chains.extend(full.map(|Ends { at, last, .. }| Chain {
+                list: index,
+                ends: at,
+                before: 0,
+                reached: 0,
+                next: last,
+                breaks: 0,
+                steps: 0,
+            }));
             walk.lists.push(Walked {
                 list,
                 found: 0,
@@ -189,9 +183,7 @@ impl Walk {
         let owner = self.lists[chain.list].list.number;
         match self.task(next, owner) {
             // Of two neighbours each knows the other, unless one of them has just gone.
-            Some((record, (previous, behind))) if before == 0 || behind == before => {
-                Step::Task(record, previous)
-            }
+            Some(cell) if before == 0 || cell.behind == before => Step::Task(cell.record, cell.before),
             _ => Step::Broken,
         }
     }
@@ -209,45 +201,34 @@ impl Walk {
             return;
         }
         let owner = self.lists[chain.list].list.number;
-        let (before, tail) = (chain.before, chain.tail);
+        let (before, ends) = (chain.before, chain.ends);
         let again = (before != 0).then(|| self.task(before, owner)).flatten();
-        let chain = &mut self.chains[self.turn];
-        match again {
-            Some((_, (0, _))) => {
-                self.chains.swap_remove(self.turn);
-            }
-            Some((_, (previous, _))) => chain.next = previous,
+        let (before, next) = match again {
+            Some(cell) => (before, cell.before),
             // It is gone as well.
-            None => (chain.before, chain.next) = (0, tail),
+            None => (0, self.last(ends)),
+        };
+        if next == 0 {
+            self.chains.swap_remove(self.turn);
+            return;
         }
+        self.blocks.forget(next);
+        let chain = &mut self.chains[self.turn];
+        (chain.before, chain.next) = (before, next);
     }
 
-    /// A task, and the ones before and behind it.
-    fn task(&mut self, address: u64, owner: u64) -> Option<(Record, (u64, u64))> {
-        if !Header::is_place(address) {
-            return None;
-        }
-        let mut header = [0; HEADER as usize];
-        self.blocks.fill(address, &mut header).then_some(())?;
-        let header = Header::decode(&header).filter(|header| header.owner == owner)?;
-        let linked = header.vtable.wrapping_sub(self.placed.bias);
-        let vtable: Vtable = *self.placed.program.vtable(linked)?;
-        let mut links = [0; 16];
-        let trailer = address.checked_add(vtable.trailer)?;
-        self.blocks.fill(trailer, &mut links).then_some(())?;
-        let stage = vtable.stage();
-        let mut body = vec![0; (8 + (stage.end - stage.start).min(MAX_COMPARED)) as usize];
-        self.blocks.fill(address + vtable.id, &mut body).then_some(())?;
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&header.state.0.to_le_bytes());
-        hasher.update(body.get(8..)?);
-        let record = Record {
-            address,
-            id: word(&body, 0)?,
-            vtable: linked,
-            status: header.state.status(),
-            sum: hasher.finalize(),
-        };
-        Some((record, (word(&links, 0)?, word(&links, 8)?)))
+    /// The last task of a part of a list, as it is now.
+    fn last(&mut self, ends: u64) -> u64 {
+        self.blocks.forget(ends);
+        let mut bytes = [0; 16];
+        self.blocks.fill(ends, &mut bytes);
+        word(&bytes, 8).unwrap_or(0)
+    }
+
+    fn task(&mut self, address: u64, owner: u64) -> Option<Cell> {
+        cell::read(&mut self.blocks, &self.placed, address).filter(|cell| cell.owner == owner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,13 @@
 //! How tasks are looked at: the questions to the helper, and what is made of the answers.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use super::{
-    protocol::{Answer, Batch, MAX_FUTURES, Question},
-    tracker::Entry,
+    protocol::{Answer, Batch, MAX_FUTURES, MAX_POINTS, MAX_WANTED, Outcome, Prepared, Question},
+    tracker::{Awaited, Entry},
     view::{Memory, View},
 };
 use crate::{
@@ -16,7 +19,13 @@ use crate::{
 };
 
 /// Tokio's runtime.
-pub struct Tokio;
+pub struct Tokio {
+    pub threshold: Duration,
+    /// Whether it is to be told what tasks await.
+    pub reads_stacks: bool,
+    /// Whether it is to be told where the probes go.
+    pub wants_points: bool,
+}
 
 /// What a look is told of a process besides.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +34,8 @@ pub struct Threads {
     pub pointers: Vec<u64>,
     /// Whether some of them are tokio's own.
     pub has_workers: bool,
+    /// Whether all is to be told of all tasks, also of those that were not seen before.
+    pub whole: bool,
 }
 
 impl Runtime for Tokio {
@@ -79,17 +90,29 @@ impl Runtime for Tokio {
         }
         let read = begun.elapsed();
         memory.tracker.look(entries);
+        if self.reads_stacks {
+            prepare(memory, asker)?;
+        }
         name_futures(memory, asker)?;
+        if self.wants_points {
+            point(memory, asker)?;
+        }
+        if self.reads_stacks {
+            let unasked = memory.unasked(threads.whole);
+            ask_awaits(memory, &unasked, asker)?;
+        }
+        memory.tracker.has_looked = true;
         tracing::debug!(
-            "process {}: {} tokio tasks read in {read:?}",
+            "process {}: {} tokio tasks read in {read:?}, the rest until {:?}",
             asker.who.pid,
-            memory.tracker.entries().len()
+            memory.tracker.entries().len(),
+            begun.elapsed()
         );
         Ok(incomplete)
     }
 
-    fn view(&self, _: &Threads, memory: &mut Memory, incomplete: BTreeSet<Cause>) -> View {
-        memory.view(incomplete)
+    fn view(&self, threads: &Threads, memory: &mut Memory, incomplete: BTreeSet<Cause>) -> View {
+        memory.view(self.threshold, monotonic(), incomplete, threads.whole)
     }
 
     fn nothing(&self, _: &Memory, cause: Cause) -> View {
@@ -98,6 +121,79 @@ impl Runtime for Tokio {
             ..View::default()
         }
     }
+}
+
+/// Sees to it that the debug information is read.
+fn prepare(memory: &mut Memory, asker: &mut Asker<'_>) -> Result<(), Failure> {
+    while memory.has_types.is_none() {
+        let Answer::Prepared(prepared) = ask(asker, &Question::Prepare(asker.who))? else {
+            return Err(asker.another_answer());
+        };
+        memory.has_types = match prepared {
+            Prepared::Types => Some(true),
+            Prepared::Nothing => Some(false),
+            Prepared::Reading => None,
+        };
+    }
+    Ok(())
+}
+
+fn point(memory: &mut Memory, asker: &mut Asker<'_>) -> Result<(), Failure> {
+    loop {
+        let vtables = memory.unpointed(MAX_POINTS);
+        if vtables.is_empty() {
+            return Ok(());
+        }
+        let asked = vtables.len();
+        let who = asker.who;
+        let Answer::Points(file, offsets) = ask(asker, &Question::Points { who, vtables })? else {
+            return Err(asker.another_answer());
+        };
+        if offsets.len() != asked {
+            return Err(asker.another_answer());
+        }
+        memory.point(file, offsets);
+    }
+}
+
+fn ask_awaits(memory: &mut Memory, unasked: &[usize], asker: &mut Asker<'_>) -> Result<(), Failure> {
+    let mut left = unasked;
+    while !left.is_empty() {
+        let entries = memory.tracker.entries();
+        let wanted = left
+            .iter()
+            .take(MAX_WANTED)
+            .filter_map(|index| entries.get(*index));
+        let question = Question::Awaits(asker.who, wanted.map(Entry::wanted).collect());
+        let Answer::Awaits(answer) = ask(asker, &question)? else {
+            return Err(asker.another_answer());
+        };
+        if answer.outcomes.is_empty() || answer.outcomes.len() > left.len() {
+            return Err(asker.another_answer());
+        }
+        let numbers: Vec<Option<u32>> = answer
+            .chains
+            .into_iter()
+            .map(|chain| memory.chain(chain))
+            .collect();
+        let (now, later) = left.split_at(answer.outcomes.len());
+        for (index, outcome) in now.iter().zip(answer.outcomes) {
+            let Some(entry) = memory.tracker.entries_mut().get_mut(*index) else {
+                continue;
+            };
+            match outcome {
+                Outcome::Chain { number, joins } => {
+                    let number = numbers.get(number as usize).copied().flatten();
+                    entry.set_awaited(number.map_or(Awaited::Unknown, Awaited::Number));
+                    entry.joins = joins.unwrap_or(0);
+                }
+                Outcome::Unknown => entry.set_awaited(Awaited::Unknown),
+                Outcome::Moved => {}
+            }
+        }
+        left = later;
+    }
+    Ok(())
 }
 
 fn name_futures(memory: &mut Memory, asker: &mut Asker<'_>) -> Result<(), Failure> {

@@ -1,0 +1,113 @@
+//! The probe that tells that tokio tasks are polled: attached function by function, and the maps of tasks that are watched.
+
+use std::{num::NonZeroU32, path::Path};
+
+use aya::{
+    maps::{Array, HashMap, MapData, MapError},
+    programs::{
+        ProgramError, UProbe,
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
+    },
+};
+use monitor_common::{Counter, TokioTask, names};
+
+use super::{Probes, attach::describe, load::no_map};
+
+const PROGRAM: &str = "tokio_poll";
+
+/// An attached probe; given back to [`Probes::detach_tokio`].
+pub struct TokioProbe(UProbeLinkId);
+
+impl Probes {
+    /// Puts the probe into a process, which is to be known by this number (below
+    /// [`monitor_common::MAX_TOKIO_PROCESSES`]).
+    ///
+    /// # Errors
+    /// Cause in one line.
+    pub fn attach_tokio(
+        &mut self,
+        pid: u32,
+        number: u32,
+        file: &Path,
+        offset: u64,
+    ) -> Result<TokioProbe, String> {
+        let pid = NonZeroU32::new(pid).ok_or("pid 0 is no process")?;
+        let program = self.tokio_program()?;
+        match program.load() {
+            Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
+            Err(error) => return Err(describe(&error)),
+        }
+        let point = UProbeAttachPoint {
+            location: UProbeAttachLocation::AbsoluteOffset(offset),
+            cookie: Some(u64::from(number)),
+        };
+        let attached = program.attach(point, file, UProbeScope::OneProcess(pid));
+        attached.map(TokioProbe).map_err(|error| describe(&error))
+    }
+
+    /// Takes it off.
+    pub fn detach_tokio(&mut self, probe: TokioProbe) {
+        // That of a process that is gone has nothing to be taken off.
+        let _ = self.tokio_program().map(|program| program.detach(probe.0));
+    }
+
+    /// How often the probes of a process have run since the load.
+    pub fn tokio_runs(&mut self, number: u32) -> u64 {
+        let map = self.ebpf.map_mut(names::TOKIO_RUNS);
+        let runs = map
+            .ok_or_else(|| no_map(names::TOKIO_RUNS))
+            .and_then(Array::<&mut MapData, u64>::try_from)
+            .and_then(|runs| runs.get(&number, 0));
+        runs.unwrap_or_default()
+    }
+
+    /// Watches a task from now on, anew if it was watched before. Whether there was room.
+    pub fn watch_tokio(&mut self, task: TokioTask) -> bool {
+        self.tokio_tasks(names::TOKIO_WATCHED)
+            .and_then(|mut tasks| tasks.insert(task, 0, 0))
+            .is_ok()
+    }
+
+    pub fn unwatch_tokio(&mut self, task: TokioTask) {
+        // It may never have had room.
+        let _ = self
+            .tokio_tasks(names::TOKIO_WATCHED)
+            .and_then(|mut tasks| tasks.remove(&task));
+    }
+
+    /// Tasks that were watched and were polled all the same since the last call, and when that was the last time
+    /// (CLOCK_MONOTONIC ns). They are watched on.
+    pub fn take_polled_tokio(&mut self) -> Vec<(TokioTask, u64)> {
+        let Ok(mut polled) = self.tokio_tasks(names::TOKIO_POLLED) else {
+            return Vec::new();
+        };
+        // What the probes add meanwhile may be told now or the next time.
+        let found: Vec<TokioTask> = polled.keys().filter_map(Result::ok).collect();
+        for task in &found {
+            let _ = polled.remove(task);
+        }
+        let Ok(watched) = self.tokio_tasks(names::TOKIO_WATCHED) else {
+            return Vec::new();
+        };
+        // A poll since then is told again the next time.
+        let polled_at = |task: TokioTask| Some((task, watched.get(&task, 0).ok()?));
+        found.into_iter().filter_map(polled_at).collect()
+    }
+
+    /// How many polls of watched tasks had no room since the load.
+    pub fn lost_tokio_polls(&self) -> u64 {
+        self.counter(Counter::TokioPollsFull)
+    }
+
+    fn tokio_tasks(&mut self, name: &str) -> Result<HashMap<&mut MapData, TokioTask, u64>, MapError> {
+        HashMap::try_from(self.ebpf.map_mut(name).ok_or_else(|| no_map(name))?)
+    }
+
+    fn tokio_program(&mut self) -> Result<&mut UProbe, String> {
+        let program = self
+            .ebpf
+            .program_mut(PROGRAM)
+            .ok_or("the object does not have it")?;
+        program.try_into().map_err(|error: ProgramError| describe(&error))
+    }
+}

@@ -1,0 +1,292 @@
+//! What a task awaits: from its future to the one that is awaited in there, and on to the last, which nobody in the program
+//! is but a runtime or the kernel wakes.
+
+use std::{collections::HashMap, ops::Range};
+
+use super::{
+    blocks::Blocks,
+    cell,
+    program::Program,
+    reasons::{Leaf, leaf},
+    task::Vtable,
+    types::{Layout, Reader, Shape, Tag, Variant},
+};
+use crate::observe::programs::Placed;
+
+/// Futures within one another, and all that are looked at of one task.
+const MAX_DEPTH: u16 = 96;
+const MAX_NODES: usize = 256;
+/// Types that are gone through for one task.
+const MAX_STEPS: u32 = 16 << 10;
+/// Types around a future that does not await by itself.
+const MAX_NESTING: u32 = 16;
+/// The stage of a cell that holds a future.
+const RUNNING: &str = "Running";
+/// Of the closures of `select!` and `join!`: what futures they poll, and, of the former, which of them no more.
+const FUTURES: [&str; 2] = ["_ref__futures", "futures"];
+const TURNED_OFF: &str = "_ref__disabled";
+
+/// A future that is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Node {
+    /// The place of its type in `.debug_info`.
+    pub of_type: u64,
+    /// Where it stands, of an async function or block.
+    pub state: Option<u64>,
+    /// How many are around it.
+    pub depth: u16,
+}
+
+/// Several futures that are awaited at once, by a macro of tokio's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Together {
+    Select,
+    Join,
+}
+
+/// All that a task awaits. Tasks for which it is the same wait for the same at the same place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Trace {
+    /// From the outermost on; of several that are awaited at once, each with what is in it.
+    pub nodes: Vec<Node>,
+    pub together: Option<Together>,
+    /// There are more.
+    pub is_cut: bool,
+}
+
+/// Follows futures through a process's memory.
+pub struct Tracer<'a, 'b> {
+    pub placed: &'b Placed<Program>,
+    pub blocks: &'b mut Blocks,
+    pub types: Reader<'a>,
+    /// Whether a type may have a future in it.
+    pub leading: &'b mut HashMap<u64, bool>,
+    /// The task that was awaited by its handle.
+    pub joined: Option<u64>,
+    /// For this task.
+    pub steps: u32,
+}
+
+impl Tracer<'_, '_> {
+    /// What the task at an address awaits; `None` when its type is not known.
+    pub fn trace(&mut self, vtable: &Vtable, address: u64) -> Option<Trace> {
+        (self.joined, self.steps) = (None, 0);
+        let future = self.types.future(vtable.poll())?;
+        let (of_type, at) = self.future_in(future, address)?;
+        let mut trace = Trace::default();
+        self.follow(of_type, at, 0, &mut trace);
+        Some(trace)
+    }
+
+    /// Where the future lies in its cell, while it has not ended.
+    fn future_in(&mut self, future: u64, address: u64) -> Option<(u64, u64)> {
+        let cell = self.types.cell(future)?;
+        let (core, offset) = self.member(cell, "core")?;
+        let (mut of_type, more) = self.member(core, "stage")?;
+        let mut at = address.wrapping_add(offset + more);
+        for _ in 0..MAX_NESTING {
+            let layout = self.types.layout(of_type)?;
+            match &layout.shape {
+                Shape::Structure(parts) => {
+                    let part = parts.first()?;
+                    (of_type, at) = (part.of_type, at.wrapping_add(part.offset));
+                }
+                Shape::Enumeration { tag, variants } => {
+                    let variant = self.variant(*tag, variants, at)?;
+                    // Before 1.44 its value has the variant's name, too.
+                    (variant.part.name == RUNNING || variant.value == variants.first()?.value)
+                        .then_some(())?;
+                    let (inside, offset) = self.first_member(variant.part.of_type)?;
+                    return Some((inside, at.wrapping_add(variant.part.offset + offset)));
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    fn member(&mut self, of_type: u64, name: &str) -> Option<(u64, u64)> {
+        let layout = self.types.layout(of_type)?;
+        let Shape::Structure(parts) = &layout.shape else {
+            return None;
+        };
+        let part = parts.iter().find(|part| part.name == name)?;
+        Some((part.of_type, part.offset))
+    }
+
+    fn first_member(&mut self, of_type: u64) -> Option<(u64, u64)> {
+        let layout = self.types.layout(of_type)?;
+        let Shape::Structure(parts) = &layout.shape else {
+            return None;
+        };
+        let part = parts.first()?;
+        Some((part.of_type, part.offset))
+    }
+
+    fn follow(&mut self, of_type: u64, at: u64, depth: u16, trace: &mut Trace) {
+        self.steps += 1;
+        if depth >= MAX_DEPTH || trace.nodes.len() >= MAX_NODES || self.steps > MAX_STEPS {
+            trace.is_cut = true;
+            return;
+        }
+        let Some(layout) = self.types.layout(of_type) else {
+            return;
+        };
+        let node = |state| Node {
+            of_type,
+            state,
+            depth,
+        };
+        if let Some(known) = leaf(&layout.name) {
+            if known == Leaf::JoinHandle {
+                self.joined = self.joined_by(at);
+            }
+            trace.nodes.push(node(None));
+            return;
+        }
+        match &layout.shape {
+            Shape::Coroutine { tag, states } => {
+                let state = self.tag(*tag, at);
+                trace.nodes.push(node(Some(state.unwrap_or(u64::MAX))));
+                let state = states.iter().find(|known| Some(known.value) == state);
+                if let Some(awaits) = state.and_then(|state| state.awaits.as_ref()) {
+                    let before = trace.nodes.len();
+                    self.follow(awaits.of_type, at.wrapping_add(awaits.offset), depth + 1, trace);
+                    if trace.nodes.len() == before && !trace.is_cut {
+                        trace.nodes.push(Node {
+                            of_type: awaits.of_type,
+                            state: None,
+                            depth: depth + 1,
+                        });
+                    }
+                }
+            }
+            Shape::Pointer(target) if leads_on(&layout.name) => {
+                if let Some(address) = self.word(at).filter(|address| *address != 0) {
+                    self.follow(*target, address, depth, trace);
+                }
+            }
+            Shape::Dyn { data, vtable } => {
+                let words = (
+                    self.word(at.wrapping_add(*data)),
+                    self.word(at.wrapping_add(*vtable)),
+                );
+                let (Some(data), Some(vtable)) = words else { return };
+                match self.types.of_vtable(vtable.wrapping_sub(self.placed.bias)) {
+                    Some(inside) => self.follow(inside, data, depth, trace),
+                    None => trace.nodes.push(node(None)),
+                }
+            }
+            Shape::Enumeration { tag, variants } => {
+                if let Some(variant) = self.variant(*tag, variants, at)
+                    && self.leads(variant.part.of_type, 0)
+                {
+                    self.follow(
+                        variant.part.of_type,
+                        at.wrapping_add(variant.part.offset),
+                        depth + 1,
+                        trace,
+                    );
+                }
+            }
+            Shape::Structure(parts) => {
+                let has = |name: &str| parts.iter().any(|part| part.name == name);
+                let is_macros = layout.name.contains("{closure") || layout.name.contains("{async block");
+                if is_macros && FUTURES.into_iter().any(has) && trace.together.is_none() {
+                    trace.together = Some(if has(TURNED_OFF) {
+                        Together::Select
+                    } else {
+                        Together::Join
+                    });
+                }
+                let mut is_leaf = true;
+                // A union's parts lie at the same place.
+                let mut seen: Vec<Range<u64>> = Vec::new();
+                for part in parts {
+                    let place = part.offset..part.offset + 1;
+                    if seen.contains(&place) || !self.leads(part.of_type, 0) {
+                        continue;
+                    }
+                    seen.push(place);
+                    is_leaf = false;
+                    self.follow(part.of_type, at.wrapping_add(part.offset), depth + 1, trace);
+                }
+                if is_leaf {
+                    trace.nodes.push(node(None));
+                }
+            }
+            Shape::Pointer(_) | Shape::Other => trace.nodes.push(node(None)),
+        }
+    }
+
+    /// Whether there may be a future in a type.
+    fn leads(&mut self, of_type: u64, nesting: u32) -> bool {
+        if let Some(known) = self.leading.get(&of_type) {
+            return *known;
+        }
+        if nesting > MAX_NESTING {
+            return false;
+        }
+        let Some(layout) = self.types.layout(of_type) else {
+            return false;
+        };
+        // A type that contains itself adds nothing.
+        self.leading.insert(of_type, false);
+        let leads = self.may_hold(&layout, nesting);
+        self.leading.insert(of_type, leads);
+        leads
+    }
+
+    fn may_hold(&mut self, layout: &Layout, nesting: u32) -> bool {
+        if leaf(&layout.name).is_some() {
+            return true;
+        }
+        match &layout.shape {
+            Shape::Coroutine { .. } => true,
+            Shape::Dyn { .. } => layout.name.contains("Future<"),
+            Shape::Pointer(target) => leads_on(&layout.name) && self.leads(*target, nesting + 1),
+            Shape::Structure(parts) => parts.iter().any(|part| self.leads(part.of_type, nesting + 1)),
+            Shape::Enumeration { variants, .. } => variants
+                .iter()
+                .any(|variant| self.leads(variant.part.of_type, nesting + 1)),
+            Shape::Other => false,
+        }
+    }
+
+    /// The number of the task that a handle is of: its one word points to it.
+    fn joined_by(&mut self, at: u64) -> Option<u64> {
+        let address = self.word(at)?;
+        let joined = cell::read(self.blocks, self.placed, address)?;
+        Some(joined.record.id)
+    }
+
+    fn variant<'v>(&mut self, tag: Option<Tag>, variants: &'v [Variant], at: u64) -> Option<&'v Variant> {
+        let Some(tag) = tag else {
+            return variants.first();
+        };
+        let value = self.tag(tag, at)?;
+        variants
+            .iter()
+            .find(|variant| variant.value == Some(value))
+            .or_else(|| variants.iter().find(|variant| variant.value.is_none()))
+    }
+
+    fn tag(&mut self, tag: Tag, at: u64) -> Option<u64> {
+        let mut bytes = [0; 8];
+        let size = (tag.size as usize).min(bytes.len());
+        let at = at.checked_add(tag.offset)?;
+        self.blocks.fill(at, bytes.get_mut(..size)?).then_some(())?;
+        Some(u64::from_le_bytes(bytes))
+    }
+
+    fn word(&mut self, at: u64) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.blocks.fill(at, &mut bytes).then_some(())?;
+        Some(u64::from_le_bytes(bytes))
+    }
+}
+
+/// Whether what a pointer points to is awaited with it: not what others own as well.
+fn leads_on(name: &str) -> bool {
+    name.starts_with("alloc::boxed::Box<") || name.starts_with("&mut ")
+}

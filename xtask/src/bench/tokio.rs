@@ -1,0 +1,130 @@
+//! Tokio tasks: a snapshot of many of them, beside what the runtime itself takes to dump them.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use testbed::{
+    Target,
+    tokio::{self, Flavor, NEWEST},
+};
+
+use super::{median, seconds};
+use crate::workspace;
+
+const MANY: usize = 100_000;
+
+/// A program with so many stuck tasks of four kinds, a ticker that keeps how late it was at most, and the means to dump its
+/// own tasks.
+struct Load {
+    target: Target,
+    socket: PathBuf,
+}
+
+impl Load {
+    fn start(tasks: usize) -> Result<Self> {
+        let socket = std::env::temp_dir().join(format!("taskleak-bench-tokio-{}", std::process::id()));
+        let _ = fs::remove_file(&socket);
+        let each = tasks / 4;
+        let args = ["mpsc_recv", "notify", "oneshot", "select"].map(|name| format!("{name}={each}"));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut command = tokio::build(NEWEST, Flavor::Dumping)?;
+        command.env("TASKS_SOCKET", &socket);
+        let target = Target::start_command(command, &args)?;
+        std::thread::sleep(Duration::from_secs(2));
+        Ok(Self { target, socket })
+    }
+
+    fn ask(&self, what: &str) -> Result<Duration> {
+        let mut stream = UnixStream::connect(&self.socket).context("connecting to the program")?;
+        writeln!(stream, "{what}")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(Duration::from_nanos(answer.trim().parse()?))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.socket);
+    }
+}
+
+/// Goals: a list of all tasks in under 100 ms, no delay above the noise floor.
+pub fn tasks() -> Result<()> {
+    println!("\n## Tokio: {MANY} stuck tasks");
+    let load = Load::start(MANY)?;
+    load.ask("late")?;
+    std::thread::sleep(Duration::from_secs(8));
+    let idle = load.ask("late")?;
+    let (mut lists, mut looks) = looks(load.target.pid())?;
+    let watched = load.ask("late")?;
+    let dump = load.ask("dump")?;
+    let dumped = load.ask("late")?;
+    let first = looks.first().copied().unwrap_or_default();
+    let (list, look) = (median(&mut lists), median(&mut looks));
+    let late = |late: Duration| late.as_secs_f64() * 1e3;
+    println!("                                    wall   a 1 ms ticker is late by at most");
+    println!("nothing asked, 8 s                       {:>11.2} ms", late(idle));
+    println!(
+        "a list of all tasks            {:>6.1} ms (goal: 100)",
+        list * 1e3
+    );
+    println!(
+        "the first look, debug information read, all chains {:>6.1} ms",
+        first * 1e3
+    );
+    println!(
+        "a look of `run`, 8 s of them   {:>6.1} ms {:>10.2} ms",
+        look * 1e3,
+        late(watched)
+    );
+    println!(
+        "the runtime's own Handle::dump {:>6.1} ms {:>10.2} ms: ratio {:.1} to a look",
+        dump.as_secs_f64() * 1e3,
+        late(dumped),
+        dump.as_secs_f64() / look
+    );
+    Ok(())
+}
+
+/// s: how long the lists of tasks took, and how long all of each look, the first one first.
+fn looks(pid: u32) -> Result<(Vec<f64>, Vec<f64>)> {
+    let mut child = Command::new(workspace::taskleak())
+        .args(["--log", "debug", "run", "--listen", "127.0.0.1:0"])
+        .args([
+            "--pid",
+            &pid.to_string(),
+            "--interval",
+            "500ms",
+            "--blocked-after",
+            "1s",
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    std::thread::sleep(Duration::from_secs(8));
+    child.kill()?;
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let (mut lists, mut looks) = (Vec::new(), Vec::new());
+    for line in said.lines() {
+        let Some((_, times)) = line.split_once(" tokio tasks read in ") else {
+            continue;
+        };
+        let (list, look) = times.split_once(", the rest until ").unwrap_or_default();
+        lists.extend(seconds(list));
+        looks.extend(seconds(look));
+    }
+    if looks.len() < 2 {
+        bail!("{} looks in 8 s", looks.len());
+    }
+    Ok((lists, looks))
+}
