@@ -66,20 +66,21 @@ pub enum Kind {
 impl Kind {
     pub const ALL: [Self; 3] = [Self::Thread, Self::Goroutine, Self::Tokio];
 
+    /// One of them, for people.
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Thread => "thread",
+            Self::Goroutine => "goroutine",
+            Self::Tokio => "tokio task",
+        }
+    }
+
     /// As in labels and JSON.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Thread => "thread",
             Self::Goroutine => "goroutine",
             Self::Tokio => "tokio",
-        }
-    }
-
-    /// What one of them is called.
-    pub const fn noun(self) -> &'static str {
-        match self {
-            Self::Thread | Self::Goroutine => self.label(),
-            Self::Tokio => "tokio task",
         }
     }
 }
@@ -246,7 +247,7 @@ impl Task {
         match (&self.facts, &self.wait) {
             (Some(facts), _) => facts.state,
             (None, Some(_)) => State::Waiting,
-            (None, None) => State::Active,
+            (None, None) => State::Unknown,
         }
     }
 
@@ -275,8 +276,8 @@ pub enum State {
     Running,
     /// By a signal, a tracer or the freezer.
     Stopped,
-    /// It runs, could run, or its wait ends by itself: which of them is not told.
-    Active,
+    /// It is not told: it may run, or wait for something that is not known or that ends by itself.
+    Unknown,
 }
 
 impl State {
@@ -287,7 +288,7 @@ impl State {
             Self::Runnable => "runnable",
             Self::Running => "running",
             Self::Stopped => "stopped",
-            Self::Active => "active",
+            Self::Unknown => "unknown",
         }
     }
 }

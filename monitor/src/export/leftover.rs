@@ -155,12 +155,21 @@ pub fn github(outcome: &Outcome) -> String {
 /// `api (pid 7): 3 goroutines left behind at main.worker (worker.go:41), made at main.handle (http.go:88)`
 fn headline(leftover: &Leftover) -> String {
     let group = &leftover.group;
+    let whereabouts = match (&group.key.block_site, &group.key.entry) {
+        (Some(site), _) => format!("at {}", place(site)),
+        // It has no stack to tell.
+        (None, Some(entry)) => format!(
+            "that run{} {}",
+            if group.count == 1 { "s" } else { "" },
+            place(entry)
+        ),
+        (None, None) => "at ?".to_owned(),
+    };
     let mut text = format!(
-        "{} (pid {}): {} left behind at {}",
+        "{} (pid {}): {} left behind {whereabouts}",
         plain(&leftover.comm),
         leftover.pid,
         plural(group.count, group.key.kind.noun()),
-        group.key.block_site.as_deref().map_or("?".to_owned(), place),
     );
     if let Some(site) = group.made_at() {
         let _ = write!(text, ", made at {}", place(site));

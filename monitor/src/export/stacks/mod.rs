@@ -119,7 +119,7 @@ fn no_stack(task: &Task) -> &'static str {
         State::Running => "running: there is no stack to read",
         State::Runnable => "runnable: it may run on at any moment",
         State::Stopped => "stopped: not looked at",
-        State::Active => "it runs, could run, or its wait ends by itself",
+        State::Unknown => "what it does is not known",
         State::Waiting => "its stack was not read",
     }
 }
