@@ -339,6 +339,7 @@ pub struct ProcessTasks {
     pub incomplete: BTreeSet<Cause>,
     /// It has ended meanwhile: what was seen of it until then.
     pub is_gone: bool,
+    /// Where they were asked for.
     pub modules: Vec<ModuleFile>,
 }
 
@@ -685,14 +686,21 @@ impl ProcessReport {
     /// Whether the group is of threads that Go's scheduler keeps for the goroutines to come.
     pub fn is_idle_scheduler(&self, group: &Group) -> bool {
         let site = group.key.block_site.as_ref().map(|site| site.function.as_str());
-        self.go_version.is_some() && is_idle_scheduler(group.key.kind, site)
+        self.go_version.is_some() && is_idle_scheduler(&self.process.exe, group.key.kind, site)
     }
 }
 
 /// Whether a task that blocks there, in a program that runs Go, is a thread that its scheduler keeps for the goroutines to
-/// come.
-pub fn is_idle_scheduler(kind: Kind, block_site: Option<&str>) -> bool {
-    kind == Kind::Thread && block_site.is_some_and(|function| function.starts_with("runtime."))
+/// come. In a stripped program nothing is named: its own code runs in goroutines, which tell themselves what they wait for.
+pub fn is_idle_scheduler(exe: &str, kind: Kind, block_site: Option<&str>) -> bool {
+    let exe = exe.strip_suffix(" (deleted)").unwrap_or(exe);
+    let file = exe.rsplit('/').next().unwrap_or(exe);
+    let is_nameless = |site: &str| {
+        let module = site.strip_prefix('[').and_then(|site| site.strip_suffix(']'));
+        module == Some(file)
+    };
+    let is_runtimes = |site: &str| site.starts_with("runtime.") || is_nameless(site);
+    kind == Kind::Thread && block_site.is_some_and(is_runtimes)
 }
 
 /// What the spawn probes say of a process's tasks of one kind.
@@ -754,4 +762,33 @@ pub struct ProgramHealth {
     pub program: String,
     pub runs: u64,
     pub run_time: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schedulers_threads_are_known_with_names_and_without() {
+        let is = |exe: &str, site| is_idle_scheduler(exe, Kind::Thread, Some(site));
+        assert!(
+            is("/app/api", "runtime.futex") && is("/app/api", "[api]") && is("/app/api (deleted)", "[api]")
+        );
+        for site in [
+            "main.wait",
+            "[libssl.so.3]",
+            "[other]",
+            "api",
+            "[]",
+            "pthread_cond_wait",
+        ] {
+            assert!(!is("/app/api", site), "{site}");
+        }
+        assert!(!is_idle_scheduler(
+            "/app/api",
+            Kind::Goroutine,
+            Some("runtime.futex")
+        ));
+        assert!(!is_idle_scheduler("/app/api", Kind::Thread, None));
+    }
 }

@@ -235,10 +235,16 @@ impl Orders {
             while let Ok(order) = self.orders.try_recv() {
                 match order {
                     Order::Stop => return Ok(false),
-                    Order::Tasks(_, reply) if reply.is_closed() => {}
-                    Order::Tasks(pid, reply) => {
+                    Order::Tasks(_, _, reply) if reply.is_closed() => {}
+                    Order::Tasks(pid, format, reply) => {
+                        let mut told = monitor.tasks(pid);
+                        if let Ok(Some(told)) = told.as_mut()
+                            && format.has_modules()
+                        {
+                            monitor.tell_modules(told);
+                        }
                         // Nobody may wait any more.
-                        let _ = reply.send(monitor.tasks(pid));
+                        let _ = reply.send(told);
                     }
                 }
             }

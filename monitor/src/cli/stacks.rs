@@ -132,7 +132,10 @@ impl StacksCommand {
             .map_err(Failure::from)?;
         let mut monitor = Monitor::start(options).map_err(Failure::from)?;
         let first = monitor.tasks(self.pid).context("the sweep failed")?;
-        let first = first.ok_or_else(|| no_process(&[self.pid]))?;
+        let mut first = first.ok_or_else(|| no_process(&[self.pid]))?;
+        if self.format.has_modules() {
+            monitor.tell_modules(&mut first);
+        }
         let Some(span) = self.blocked_after.filter(|_| !first.is_gone) else {
             return Ok(first);
         };
@@ -140,13 +143,18 @@ impl StacksCommand {
             .wait(span.0, None)
             .context("waiting between the looks failed")?;
         let second = monitor.tasks(self.pid).context("the second sweep failed")?;
-        let gone = || ProcessTasks {
-            is_gone: true,
-            ..first.clone()
-        };
-        Ok(second
-            .filter(|second| second.process.id == first.process.id)
-            .unwrap_or_else(gone))
+        Ok(
+            match second.filter(|second| second.process.id == first.process.id) {
+                Some(second) => ProcessTasks {
+                    modules: first.modules,
+                    ..second
+                },
+                None => ProcessTasks {
+                    is_gone: true,
+                    ..first
+                },
+            },
+        )
     }
 
     fn write(&self, rendered: &[u8]) -> Result<()> {

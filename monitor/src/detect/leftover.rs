@@ -86,7 +86,7 @@ impl Allowed {
         let entry = entry_of(task);
         let names = names(task, entry.as_ref().map(|entry| entry.function.as_str()));
         let is_meant = if self.deny.is_empty() {
-            is_stuck(task, threshold) && !is_runtimes_own(told.go_version.is_some(), task)
+            is_stuck(task, threshold) && !is_runtimes_own(told, task)
         } else {
             any(&self.deny, &names)
         };

@@ -1,7 +1,7 @@
 //! Threads that a language's runtime keeps for itself: they are there for as long as the program is, and nobody's fault. Pure.
 
 use super::groups::entry_of;
-use crate::model::{Kind, Task, is_idle_scheduler};
+use crate::model::{Kind, ProcessTasks, Task, is_idle_scheduler};
 
 /// Frames of what the JVM has compiled or interprets.
 const JAVA_CODE: &str = "[java]";
@@ -16,11 +16,12 @@ const JVM_WAITS: [&str; 3] = [
 /// It waits as any `Object.wait` does: it is known by its name alone.
 const FINALIZER: &str = "Finalizer";
 
-/// Whether a task is the runtime's own. `is_go`: its process runs Go.
-pub fn is_runtimes_own(is_go: bool, task: &Task) -> bool {
+/// Whether a task of the process is its runtime's own.
+pub fn is_runtimes_own(told: &ProcessTasks, task: &Task) -> bool {
     let block_site = task.stack.as_ref().and_then(|stack| stack.block_site.as_ref());
     let block_site = block_site.map(|site| site.function.as_str());
-    (is_go && is_idle_scheduler(task.kind, block_site)) || is_jvms_own(task)
+    let is_go = told.go_version.is_some();
+    (is_go && is_idle_scheduler(&told.process.exe, task.kind, block_site)) || is_jvms_own(task)
 }
 
 fn is_jvms_own(task: &Task) -> bool {

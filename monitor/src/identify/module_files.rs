@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use super::{Maps, StackError, elf::build_id_of, maps::Origin, open_mapped};
 use crate::model::ModuleFile;
 
-/// More files than this are not told.
-const MAX_FILES: usize = 4096;
+/// More files than this are not told: with the longest names they are a message that the helper may send.
+const MAX_FILES: usize = 2048;
 /// Longest build-id, in bytes: those of linkers have 8 to 32.
 const MAX_BUILD_ID: usize = 64;
 

@@ -14,7 +14,7 @@ mod gate;
 use std::{
     io::{self, Read as _},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{net::UnixStream, process::CommandExt as _},
     },
     process::{Command, ExitStatus},
@@ -24,6 +24,7 @@ use std::{
 };
 
 use gate::Gate;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// How long it may take to learn whether the filter could be put in.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -53,6 +54,8 @@ pub enum Event {
 /// A command that runs.
 pub struct Launched {
     pid: u32,
+    /// It stands for no other process once that one has ended.
+    process: Arc<OwnedFd>,
     gate: Arc<Gate>,
     events: mpsc::Receiver<Event>,
     /// Readable when there are events.
@@ -97,6 +100,16 @@ impl Launched {
             }
         };
         let pid = child.id();
+        // Before anybody waits for it: until then its pid is its own.
+        let process = match open(pid) {
+            Ok(process) => process,
+            Err(error) => {
+                let _ = child.kill();
+                gate.open();
+                let _ = child.wait();
+                return Err(error.into());
+            }
+        };
         thread::Builder::new().name("reaper".to_owned()).spawn(move || {
             if let Ok(status) = child.wait() {
                 bell.ring(Event::Ended(status));
@@ -104,6 +117,7 @@ impl Launched {
         })?;
         Ok(Self {
             pid,
+            process: Arc::new(process),
             gate,
             events,
             woken,
@@ -138,11 +152,17 @@ impl Launched {
 
     /// Ends it: it is ours, and cannot be judged.
     pub fn kill(&self) {
-        if let Some(pid) = rustix::process::Pid::from_raw(self.pid.cast_signed()) {
-            // It may just have ended by itself.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
+        self.signaller()(Signal::KILL);
         self.let_go();
+    }
+
+    /// Sends it a signal.
+    pub fn signaller(&self) -> impl Fn(Signal) + Send + 'static {
+        let process = Arc::clone(&self.process);
+        move |signal| {
+            // It may just have ended by itself.
+            let _ = pidfd_send_signal(&process, signal);
+        }
     }
 
     /// When the command has ended: sees to it that what it has started and left running can end too. Whether there is such.
@@ -156,6 +176,11 @@ impl Launched {
         doorman::start(&self.gate)?;
         Ok(true)
     }
+}
+
+fn open(pid: u32) -> io::Result<OwnedFd> {
+    let pid = Pid::from_raw(pid.cast_signed()).ok_or(io::ErrorKind::NotFound)?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
 /// Tells events, and wakes who waits for them.

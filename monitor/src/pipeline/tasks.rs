@@ -3,10 +3,7 @@
 use std::{io, time::Duration};
 
 use super::Monitor;
-use crate::{
-    model::{Observation, Process, ProcessTasks},
-    observe::thread::Records,
-};
+use crate::model::{Kind, Observation, Process, ProcessTasks};
 
 /// How long all stacks of one process may take, where a pass has less patience.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,7 +37,6 @@ impl Monitor {
         self.tokio.attach(before, self.options.patience, &mut self.probes);
         self.goroutines.look(&observations, Some(seen.process.id));
         self.tokio.look(&observations, &records, Some(seen.process.id));
-        let modules = self.modules(&seen.process, &records);
         let mut is_gone = false;
         for _ in 0..LOOKS {
             let is_any_new;
@@ -70,18 +66,18 @@ impl Monitor {
             process: seen.process,
             tasks: seen.tasks,
             incomplete: seen.incomplete,
-            modules,
+            modules: Vec::new(),
         }))
     }
 
-    fn modules(&mut self, process: &Process, records: &Records) -> Vec<crate::model::ModuleFile> {
-        let thread = records.get(&process.id).and_then(|records| records.first());
-        let told = thread.map(|thread| self.helper.modules(process.id, thread.tid));
-        told.and_then(|told| {
-            told.inspect_err(|error| tracing::debug!("modules of process {}: {error}", process.id.pid))
-                .ok()
-        })
-        .unwrap_or_default()
+    /// Says of the process's tasks which files its code is from: what a profile needs besides.
+    pub fn tell_modules(&mut self, told: &mut ProcessTasks) {
+        let mut threads = told.tasks.iter().filter(|task| task.kind == Kind::Thread);
+        let Some(thread) = threads.next() else { return };
+        match self.helper.modules(told.process.id, thread.id as u32) {
+            Ok(modules) => told.modules = modules,
+            Err(error) => tracing::debug!("modules of process {}: {error}", told.process.id.pid),
+        }
     }
 }
 

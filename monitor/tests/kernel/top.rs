@@ -141,6 +141,38 @@ fn a_daemon_is_shown_without_privileges_and_missed_when_it_goes() {
 }
 
 #[test]
+fn it_ends_with_its_terminal() {
+    let target = start("top::hangup", Program::CBlockers, &["mutex=3"]).unwrap();
+    // Who is told of a hangup ends by it; who is not told must see for itself that nobody is there.
+    for trap in ["", "trap '' HUP;"] {
+        let file = std::env::temp_dir().join(format!("taskleak-hangup-{}", std::process::id()));
+        let command = format!(
+            "echo $$ > {}; {trap} exec {TASKLEAK} top --pid {} {ARGS}",
+            file.display(),
+            target.pid()
+        );
+        let Some(terminal) = Terminal::start("top::hangup", &command) else {
+            return;
+        };
+        terminal.until("a group", |screen| {
+            line(screen, "mutex_acquire_forever").is_some()
+        });
+        let pid = std::fs::read_to_string(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        drop(terminal);
+        let process = format!("/proc/{}/exe", pid.trim());
+        let begun = Instant::now();
+        while std::fs::read_link(&process).is_ok() {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "it goes on without a terminal ({trap})"
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+#[test]
 fn without_a_terminal_it_is_a_plain_table() {
     let target = start("top::plain", Program::CBlockers, &["mutex=3", "cond=5"]).unwrap();
     let pid = target.pid().to_string();

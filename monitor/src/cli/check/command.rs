@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::{SignalsInfo, exfiltrator::WithOrigin},
@@ -46,7 +46,7 @@ pub fn check(options: &CheckCommand, mut allowed: Allowed) -> Result<ExitCode> {
     // Before it runs: no signal is to end us, and leave it behind.
     let signals = SignalsInfo::<WithOrigin>::new([SIGHUP, SIGINT, SIGTERM])?;
     let launched = Launched::start(command).map_err(Failure::from)?;
-    pass_on(signals, launched.pid())?;
+    pass_on(signals, launched.signaller())?;
     let watched = watch(options, &launched, &mut allowed);
     if watched.is_err() {
         launched.kill();
@@ -143,15 +143,12 @@ fn ended(launched: &Launched) -> Result<ExitStatus> {
 }
 
 /// Passes on to the command what somebody sends to us. What a terminal sends it has got itself.
-fn pass_on(mut signals: SignalsInfo<WithOrigin>, pid: u32) -> Result<()> {
+fn pass_on(mut signals: SignalsInfo<WithOrigin>, send: impl Fn(Signal) + Send + 'static) -> Result<()> {
     let forward = move || {
         for origin in signals.forever() {
             let signal = Signal::from_named_raw(origin.signal);
-            if let (Cause::Sent(_), Some(signal), Some(pid)) =
-                (origin.cause, signal, Pid::from_raw(pid.cast_signed()))
-            {
-                // It may just have ended.
-                let _ = kill_process(pid, signal);
+            if let (Cause::Sent(_), Some(signal)) = (origin.cause, signal) {
+                send(signal);
             }
         }
     };

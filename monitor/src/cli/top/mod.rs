@@ -22,6 +22,7 @@ use ratatui::{
     DefaultTerminal,
     crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers},
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::{
     source::Told,
@@ -36,7 +37,10 @@ use crate::{
 /// How long a pass waits for stacks.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Keys are looked for so often at least.
-const BLINK: Duration = Duration::from_millis(50);
+const BLINK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
 /// Without a terminal the first look is not told: a goroutine's wait has no age in it.
 const LOOKS: u32 = 2;
 
@@ -79,9 +83,8 @@ impl TopCommand {
         let is_terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
         if self.iterations.is_none() && is_terminal {
             let ended = Arc::new(AtomicBool::new(false));
-            for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-                signal_hook::flag::register(signal, Arc::clone(&ended))?;
-            }
+            // A hangup ends us as it ends everybody: there is no terminal any more that is to be given back.
+            signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&ended))?;
             let mut terminal = ratatui::try_init().context("the terminal cannot be used")?;
             let shown = show(&mut terminal, &mut state, &told, &ended);
             ratatui::try_restore().context("the terminal cannot be given back")?;
@@ -138,7 +141,10 @@ fn show(
             terminal.draw(|frame| draw::draw(frame, state))?;
             is_stale = false;
         }
-        if event::poll(BLINK)? {
+        if has_hung_up()? {
+            break;
+        }
+        while event::poll(Duration::ZERO)? {
             match event::read()? {
                 Event::Key(key) if key.kind != KeyEventKind::Release => press(state, key),
                 _ => {}
@@ -147,6 +153,19 @@ fn show(
         }
     }
     Ok(())
+}
+
+/// Waits for a key, for a moment. Whether the terminal is gone: whoever reads keys from such a one reads for ever.
+fn has_hung_up() -> Result<bool> {
+    let stdin = std::io::stdin();
+    let mut files = [PollFd::new(&stdin, PollFlags::IN)];
+    match poll(&mut files, Some(&BLINK)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(files[0]
+        .revents()
+        .intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL))
 }
 
 /// Takes in what has come. Whether something has.

@@ -21,6 +21,8 @@ pub struct Process {
     pub pid: u32,
     pub comm: String,
     #[serde(default)]
+    pub exe: String,
+    #[serde(default)]
     pub go_version: Option<String>,
     pub incomplete: Vec<String>,
     pub tasks: BTreeMap<Kind, usize>,
@@ -75,8 +77,8 @@ impl Place {
 pub struct Row {
     pub pid: u32,
     pub comm: String,
-    /// Its process runs Go.
-    is_go: bool,
+    /// The executable of its process, if that runs Go.
+    go_exe: Option<String>,
     pub group: Group,
 }
 
@@ -110,7 +112,10 @@ impl Row {
         let site = group.block_site.as_ref().map(|site| site.function.as_str());
         let is_idle = group.wait_class == WaitClass::External
             || group.verdict == "stable"
-            || (self.is_go && is_idle_scheduler(group.kind, site));
+            || self
+                .go_exe
+                .as_ref()
+                .is_some_and(|exe| is_idle_scheduler(exe, group.kind, site));
         is_idle && !self.is_alarm()
     }
 
@@ -146,11 +151,12 @@ pub fn parse(json: &[u8]) -> Result<Document, String> {
 impl Document {
     pub fn rows(&self) -> Vec<Row> {
         let of = |process: &Process| {
-            let (pid, comm, is_go) = (process.pid, process.comm.clone(), process.go_version.is_some());
+            let (pid, comm) = (process.pid, process.comm.clone());
+            let go_exe = process.go_version.as_ref().map(|_| process.exe.clone());
             let row = move |group: &Group| Row {
                 pid,
                 comm: comm.clone(),
-                is_go,
+                go_exe: go_exe.clone(),
                 group: group.clone(),
             };
             process.groups.iter().map(row).collect::<Vec<_>>()

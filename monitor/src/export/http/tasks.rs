@@ -38,8 +38,8 @@ const MAX_REGEX: usize = 1 << 20;
 
 /// What the thread that sweeps is asked between two passes.
 pub enum Order {
-    /// All tasks of the process with this pid, for whoever still waits for them.
-    Tasks(u32, oneshot::Sender<io::Result<Option<ProcessTasks>>>),
+    /// All tasks of the process with this pid, to be rendered so, for whoever still waits for them.
+    Tasks(u32, Format, oneshot::Sender<io::Result<Option<ProcessTasks>>>),
     Stop,
 }
 
@@ -81,10 +81,10 @@ impl Asker {
         let _ = (&*self.wake).write(&[0]);
     }
 
-    async fn tasks(&self, pid: u32) -> Result<ProcessTasks, Refusal> {
+    async fn tasks(&self, pid: u32, format: Format) -> Result<ProcessTasks, Refusal> {
         let _place = self.room.try_acquire().map_err(|_| Refusal::Busy)?;
         let (reply, told) = oneshot::channel();
-        self.send(Order::Tasks(pid, reply));
+        self.send(Order::Tasks(pid, format, reply));
         match tokio::time::timeout(PATIENCE, told).await {
             Ok(Ok(Ok(Some(tasks)))) => Ok(tasks),
             Ok(Ok(Ok(None))) => Err(Refusal::NoProcess(pid)),
@@ -176,7 +176,7 @@ async fn try_answer(shared: &Shared, asked: Result<Asked, Refusal>) -> Result<Re
         return Err(Refusal::Hidden);
     }
     let Asked { pid, choice, format } = asked?;
-    let told = shared.settings.asker.tasks(pid).await?;
+    let told = shared.settings.asker.tasks(pid, format).await?;
     let mut headers = HeaderMap::new();
     headers.insert(
         header::CONTENT_TYPE,

@@ -28,6 +28,11 @@ pub enum Format {
 }
 
 impl Format {
+    /// Whether it tells of the files that the code is from.
+    pub const fn has_modules(self) -> bool {
+        matches!(self, Self::Pprof)
+    }
+
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",

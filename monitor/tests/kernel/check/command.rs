@@ -127,6 +127,25 @@ fn what_a_handler_leaves_when_curl_hangs_up_is_found_at_the_end() {
 }
 
 #[test]
+fn of_a_stripped_go_program_the_schedulers_threads_are_no_fault() {
+    let Some(program) = testbed::or_skip("check::stripped", go::build("1.27", Flavor::Stripped)).unwrap()
+    else {
+        return;
+    };
+    let program = program.get_program().to_str().unwrap();
+    let leaking = check(&[], &[program, "curl_leaking=2", "exit=0"]);
+    let said = stderr(&leaking);
+    let heads: Vec<&str> = said.lines().filter(|line| line.contains("left behind")).collect();
+    assert_eq!((leaking.status.code(), heads.len()), (Some(1), 1), "{said}");
+    assert!(
+        heads[0].contains("2 goroutines left behind at main.bringResult"),
+        "{said}"
+    );
+    let clean = check(&[], &[program, "curl_clean=2", "exit=0"]);
+    assert_eq!(clean.status.code(), Some(0), "{}", stderr(&clean));
+}
+
+#[test]
 fn reports_are_for_machines() {
     let (report, found) = (File::new("command.xml", b""), File::new("command.json", b""));
     let args = [
@@ -183,9 +202,30 @@ fn one_that_a_signal_ends_is_not_judged_and_says_so() {
 }
 
 #[test]
+fn without_the_right_to_it_a_filter_costs_setuid_programs_only() {
+    let script = format!(
+        "grep NoNewPrivs /proc/self/status; exec {PYTHON} {} 2 0",
+        source("leaks.py")
+    );
+    let output = Command::new("setpriv")
+        .args(["--inh-caps=-sys_admin", "--bounding-set=-sys_admin", TASKLEAK])
+        .args(["check", "--settle", "1s", "--", "sh", "-c", &script])
+        .output()
+        .unwrap();
+    assert_eq!(stdout(&output), "NoNewPrivs:\t1\ndone\n", "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let output = check(&[], &["grep", "NoNewPrivs", "/proc/self/status"]);
+    assert_eq!(stdout(&output), "NoNewPrivs:\t0\n");
+}
+
+#[test]
 fn what_it_has_started_can_end_after_us() {
-    let told = File::new("late", b"");
-    let script = format!("(sh -c 'sleep 1; exit 5'; echo $? > {}) & exit 0", told.path());
+    let (told, waits) = (File::new("late", b""), File::new("waits", b""));
+    let script = format!(
+        "(sh -c 'while [ -e {} ]; do sleep 0.05; done; exit 5'; echo $? > {}) > /dev/null 2>&1 & exit 0",
+        waits.path(),
+        told.path()
+    );
     let output = check(&[], &["sh", "-c", &script]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(
@@ -193,6 +233,7 @@ fn what_it_has_started_can_end_after_us() {
         "{}",
         stderr(&output)
     );
+    drop(waits);
     let begun = Instant::now();
     while std::fs::read_to_string(told.path()).unwrap().is_empty() {
         assert!(begun.elapsed() < PATIENCE, "it never ends");
