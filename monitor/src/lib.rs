@@ -6,6 +6,7 @@ pub mod config;
 pub mod detect;
 pub mod export;
 pub mod identify;
+pub mod launch;
 pub mod model;
 pub mod observe;
 pub mod pipeline;

@@ -1,17 +1,18 @@
-//! The binary: the command line, or a helper process of the monitor.
+//! The binary: the command line, or one of the processes that it starts beside itself.
 
 use std::{path::PathBuf, process::ExitCode};
 
-use taskleak::{cli, observe::helper};
+use taskleak::{cli, launch::doorman, observe::helper};
 
 fn main() -> ExitCode {
     one_arena();
     let mut arguments = std::env::args_os().skip(1);
-    if arguments
-        .next()
-        .is_some_and(|argument| argument == helper::ARGUMENT)
-    {
+    let first = arguments.next().unwrap_or_default();
+    if first == helper::ARGUMENT {
         return helper::serve(arguments.map(PathBuf::from)).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
+    if first == doorman::ARGUMENT {
+        return doorman::serve();
     }
     cli::main()
 }

@@ -42,6 +42,7 @@ pub struct Process {
 }
 
 /// Who a process is to Kubernetes. Empty strings are "not known".
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pod {
     pub name: String,
@@ -50,7 +51,10 @@ pub struct Pod {
 }
 
 /// What kind of thing runs the code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     Thread,
@@ -70,9 +74,18 @@ impl Kind {
             Self::Tokio => "tokio",
         }
     }
+
+    /// What one of them is called.
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Thread | Self::Goroutine => self.label(),
+            Self::Tokio => "tokio task",
+        }
+    }
 }
 
 /// Whether a task waits for the world or for its own program.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WaitClass {
@@ -223,6 +236,118 @@ pub struct Task {
     pub spawn_site: Option<Arc<Site>>,
     /// Who holds what it waits for, who holds what that one waits for, and so on, as far as it is known.
     pub waits_for: Option<Arc<Vec<u64>>>,
+    /// What else there is to tell; only where all tasks of a process were asked for, and not of every kind.
+    pub facts: Option<Box<Facts>>,
+}
+
+impl Task {
+    /// What is known of it, told or not.
+    pub fn state(&self) -> State {
+        match (&self.facts, &self.wait) {
+            (Some(facts), _) => facts.state,
+            (None, Some(_)) => State::Waiting,
+            (None, None) => State::Active,
+        }
+    }
+
+    /// What it waits for, also where that ends by itself.
+    pub fn reason(&self) -> Option<&Reason> {
+        let told = self.facts.as_ref().and_then(|facts| facts.reason.as_ref());
+        self.wait.as_ref().map(|wait| &wait.reason).or(told)
+    }
+
+    /// For how long it has waited at least.
+    pub fn age(&self) -> Option<Duration> {
+        let told = self.facts.as_ref().and_then(|facts| facts.age);
+        self.wait.as_ref().map(|wait| wait.age).or(told)
+    }
+}
+
+/// Whether a task runs.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Waiting,
+    /// It could run, and waits for a CPU.
+    Runnable,
+    /// It runs, or has not waited for long enough to be sure: there is no stack to read.
+    Running,
+    /// By a signal, a tracer or the freezer.
+    Stopped,
+    /// It runs, could run, or its wait ends by itself: which of them is not told.
+    Active,
+}
+
+impl State {
+    /// As in labels and JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Runnable => "runnable",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Active => "active",
+        }
+    }
+}
+
+/// What is told of a task where all tasks of its process are asked for, blocked or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    pub state: State,
+    pub reason: Option<Reason>,
+    pub age: Option<Duration>,
+    /// What a thread's stack is read by.
+    pub anchor: Option<Anchor>,
+    /// Of the same kind.
+    pub made_by: Option<u64>,
+    pub trace: Option<Trace>,
+}
+
+/// How the runtime itself prints a task, beside its stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// Where it comes among the others.
+    pub order: u32,
+    /// It is the runtime's own, and not printed.
+    pub is_hidden: bool,
+    pub status: Reason,
+    pub minutes: u64,
+    pub is_locked: bool,
+    pub creator: Option<Arc<Creator>>,
+    /// How far into its function each frame of the stack is; 0 of inlined ones.
+    pub within: Arc<[u32]>,
+}
+
+/// What has made tasks: the function that stands there, whatever was put into it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Creator {
+    pub site: Site,
+    pub within: u32,
+}
+
+/// All tasks of a process.
+#[derive(Clone, Debug)]
+pub struct ProcessTasks {
+    pub process: Arc<Process>,
+    pub taken_at: SystemTime,
+    /// `go1.27.3`, of a process that runs Go.
+    pub go_version: Option<String>,
+    pub tasks: Vec<Task>,
+    pub incomplete: BTreeSet<Cause>,
+    /// It has ended meanwhile: what was seen of it until then.
+    pub is_gone: bool,
+    pub modules: Vec<ModuleFile>,
+}
+
+/// A file whose code a process has mapped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleFile {
+    /// As in [`Frame::module`].
+    pub name: String,
+    /// Hexadecimal; empty where it has none.
+    pub build_id: String,
 }
 
 /// The stack of a task, and what it says of it.
@@ -239,6 +364,7 @@ pub struct Stack {
 }
 
 /// A place in the code of a target.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Site {
     pub function: String,
@@ -247,6 +373,7 @@ pub struct Site {
 }
 
 /// One frame of a stack, as it leaves the monitor: never an address of the target.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Frame {
     /// Demangled; `None` where no symbol covers it.
@@ -399,6 +526,7 @@ pub struct GroupKey {
 }
 
 /// What is thought of a group.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -433,6 +561,7 @@ impl Verdict {
 }
 
 /// Which count a verdict was made from.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Basis {
@@ -492,6 +621,7 @@ impl Group {
 }
 
 /// How a count has changed over a window of time.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Growth {
     pub from: f64,
@@ -504,6 +634,7 @@ pub struct Growth {
 }
 
 /// What is usual of a group's waits: of those that reach the threshold and end, this share ends within so long.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Usual {
     pub share: f64,
@@ -552,9 +683,15 @@ pub struct ProcessReport {
 impl ProcessReport {
     /// Whether the group is of threads that Go's scheduler keeps for the goroutines to come.
     pub fn is_idle_scheduler(&self, group: &Group) -> bool {
-        let site = group.key.block_site.as_ref().map_or("", |site| &site.function);
-        self.go_version.is_some() && group.key.kind == Kind::Thread && site.starts_with("runtime.")
+        let site = group.key.block_site.as_ref().map(|site| site.function.as_str());
+        self.go_version.is_some() && is_idle_scheduler(group.key.kind, site)
     }
+}
+
+/// Whether a task that blocks there, in a program that runs Go, is a thread that its scheduler keeps for the goroutines to
+/// come.
+pub fn is_idle_scheduler(kind: Kind, block_site: Option<&str>) -> bool {
+    kind == Kind::Thread && block_site.is_some_and(|function| function.starts_with("runtime."))
 }
 
 /// What the spawn probes say of a process's tasks of one kind.

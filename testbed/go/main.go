@@ -45,7 +45,7 @@ func usage(message string) {
 		names = append(names, name)
 	}
 	sort.Strings(names)
-	fmt.Fprintf(os.Stderr, "%s\nusage: NAME=COUNT… with %s; pprof=SOCKET\n", message, strings.Join(names, " "))
+	fmt.Fprintf(os.Stderr, "%s\nusage: NAME=COUNT… with %s; pprof=SOCKET; exit=CODE\n", message, strings.Join(names, " "))
 	os.Exit(2)
 }
 
@@ -53,6 +53,7 @@ func main() {
 	if len(os.Args) == 1 {
 		usage("nothing to do")
 	}
+	var end func()
 	for _, argument := range os.Args[1:] {
 		parts := strings.SplitN(argument, "=", 2)
 		if len(parts) != 2 {
@@ -63,6 +64,12 @@ func main() {
 			listener, err := net.Listen("unix", value)
 			must(err)
 			go http.Serve(listener, nil)
+			continue
+		}
+		if name == "exit" {
+			code, err := strconv.Atoi(value)
+			must(err)
+			end = func() { os.Exit(code) }
 			continue
 		}
 		start, known := scenarios[name]
@@ -79,6 +86,9 @@ func main() {
 	// From the word to the wait itself.
 	time.Sleep(100 * time.Millisecond)
 	fmt.Println("ready")
+	if end != nil {
+		end()
+	}
 	for {
 		time.Sleep(time.Hour)
 	}

@@ -129,7 +129,7 @@ pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
 }
 
 /// The `go` of a version such as `1.27`, whatever its patch release.
-fn toolchain(version: &str) -> Option<PathBuf> {
+pub fn toolchain(version: &str) -> Option<PathBuf> {
     let tools = folders::sources().join("../target/tools/go");
     let ours = fs::read_dir(&tools)
         .into_iter()

@@ -18,7 +18,7 @@ struct Structure {
 }
 
 /// Where each field of the entry is: the structure, and the member; `None` stands for the structure's size.
-const FIELDS: [(&str, &str, Option<&str>); 21] = [
+const FIELDS: [(&str, &str, Option<&str>); 28] = [
     ("size", "runtime.g", None),
     ("status", "runtime.g", Some("atomicstatus")),
     ("goid", "runtime.g", Some("goid")),
@@ -27,6 +27,8 @@ const FIELDS: [(&str, &str, Option<&str>); 21] = [
     ("tracking_seq", "runtime.g", Some("trackingSeq")),
     ("gopc", "runtime.g", Some("gopc")),
     ("startpc", "runtime.g", Some("startpc")),
+    ("parent", "runtime.g", Some("parentGoid")),
+    ("locked_m", "runtime.g", Some("lockedm")),
     ("m", "runtime.g", Some("m")),
     ("sched", "runtime.g", Some("sched")),
     ("gobuf_bp", "runtime.gobuf", Some("bp")),
@@ -36,13 +38,18 @@ const FIELDS: [(&str, &str, Option<&str>); 21] = [
     ("procid", "runtime.m", Some("procid")),
     ("module_text", "runtime.moduledata", Some("text")),
     ("module_gofunc", "runtime.moduledata", Some("gofunc")),
+    ("waiting", "runtime.g", Some("waiting")),
+    ("sudog_next", "runtime.sudog", Some("waitlink")),
+    ("sudog_chan", "runtime.sudog", Some("c")),
+    ("chan_timer", "runtime.hchan", Some("timer")),
+    ("timer_when", "runtime.timer", Some("when")),
     ("poll_rg", "runtime.pollDesc", Some("rg")),
     ("poll_wg", "runtime.pollDesc", Some("wg")),
     ("poll_rd", "runtime.pollDesc", Some("rd")),
     ("poll_wd", "runtime.pollDesc", Some("wd")),
 ];
 /// What some versions do not have.
-const OPTIONAL: [&str; 1] = ["syscall_bp"];
+const OPTIONAL: [&str; 3] = ["parent", "syscall_bp", "chan_timer"];
 
 pub fn print(binary: &Path) -> Result<()> {
     let (version, fields) = read(binary)?;

@@ -12,9 +12,8 @@ use crate::{
     workspace::{self, cargo, command, find_in_path},
 };
 
-/// glibc, linked statically. (taskleak does not compile for musl yet: it names types of glibc's.) Naming the target keeps
-/// programs that run during the build from being static as well.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// A static binary that needs nothing of the machine: no loader, no locale, no name service.
+const TARGET: &str = "x86_64-unknown-linux-musl";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Builds the binary and the image, and says how large they are.
@@ -76,15 +75,23 @@ pub fn build() -> Result<()> {
 
 /// A static release binary.
 fn binary() -> Result<PathBuf> {
-    let mut build = cargo();
-    build.args(["build", "--release", "-p", "taskleak", "--target", TARGET]);
-    let variable = format!(
-        "CARGO_TARGET_{}_RUSTFLAGS",
-        TARGET.to_uppercase().replace('-', "_")
-    );
-    build.env(variable, "-C target-feature=+crt-static");
-    workspace::run(&mut build)?;
+    ensure_target()?;
+    workspace::run(cargo().args(["build", "--release", "-p", "taskleak", "--target", TARGET]))?;
     Ok(workspace::target().join(TARGET).join("release/taskleak"))
+}
+
+/// Sees to it that rustc has the standard library of the target.
+fn ensure_target() -> Result<()> {
+    let folder = command("rustc")
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .output()
+        .context("cannot run rustc")?;
+    let folder = PathBuf::from(String::from_utf8_lossy(&folder.stdout).trim());
+    if folder.is_dir() {
+        return Ok(());
+    }
+    workspace::run(command("rustup").args(["target", "add", TARGET]))
+        .with_context(|| format!("rustc has no standard library for {TARGET}, and rustup cannot fetch it"))
 }
 
 fn mebibytes(file: &Path) -> Result<String> {

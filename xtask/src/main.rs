@@ -45,7 +45,7 @@ enum Task {
         #[arg(long)]
         tests: bool,
     },
-    /// Does the set-up and builds target/release/taskleak
+    /// Does the set-up and builds target/release/taskleak, its man pages and shell completions (target/release/share)
     Build,
     /// Does the set-up and builds a container image (target/image/taskleak.tar): a static binary on nothing
     ///
@@ -95,6 +95,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Build => {
             setup::for_build(false)?;
             run::build()?;
+            run::generate()?;
         }
         Task::Image => image::build()?,
         Task::Run { demo: false, args } => return run::run(&args),

@@ -20,6 +20,14 @@ pub fn build() -> Result<()> {
     workspace::run(cargo().args(["build", "--release", "-p", "taskleak"]))
 }
 
+/// Writes what a package has beside the binary: man pages and shell completions (target/release/share).
+pub fn generate() -> Result<()> {
+    let folder = workspace::taskleak().with_file_name("share");
+    workspace::run(Command::new(workspace::taskleak()).arg("generate").arg(&folder))?;
+    println!("Man pages and shell completions are in {}.", folder.display());
+    Ok(())
+}
+
 /// Becomes `taskleak run ARGS`: signals and the exit code are then its own.
 pub fn run(args: &[OsString]) -> Result<ExitCode> {
     setup::for_build(false)?;

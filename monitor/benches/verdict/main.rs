@@ -234,7 +234,7 @@ fn report(outcomes: &[Outcome]) {
     for kind in Kind::LEAKS {
         let [half, most, all] = found(outcomes, kind, DEFAULT_DIAL);
         let goal = match kind {
-            Kind::LeakMinutely => "   goal: 15",
+            Kind::LeakMinutely | Kind::LeakYoung => "   goal: 15",
             Kind::LeakHourly => "   goal: 1440",
             _ => "",
         };

@@ -42,6 +42,8 @@ pub enum Kind {
     WarmUp,
     LeakHourly,
     LeakMinutely,
+    /// The same, from the start of its process on.
+    LeakYoung,
     LeakSecondly,
     /// One a minute in the group of a pool under a wave.
     LeakUnderWave,
@@ -65,9 +67,10 @@ impl Kind {
         Self::Connections,
         Self::WarmUp,
     ];
-    pub const LEAKS: [Self; 7] = [
+    pub const LEAKS: [Self; 8] = [
         Self::LeakHourly,
         Self::LeakMinutely,
+        Self::LeakYoung,
         Self::LeakSecondly,
         Self::LeakUnderWave,
         Self::LeakPartly,
@@ -77,10 +80,10 @@ impl Kind {
 
     /// How long a leaking process does well before.
     pub fn healthy_for(self) -> f64 {
-        if Self::LEAKS.contains(&self) {
-            2.0 * HOUR
-        } else {
-            0.0
+        match self {
+            Self::LeakYoung => 0.0,
+            _ if Self::LEAKS.contains(&self) => 2.0 * HOUR,
+            _ => 0.0,
         }
     }
 
@@ -89,7 +92,7 @@ impl Kind {
         match self {
             Self::LeakHourly => 2.0 * DAY,
             Self::LeakSteps | Self::LeakUnderWave => DAY,
-            Self::LeakMinutely | Self::LeakTicking | Self::LeakPartly => 4.0 * HOUR,
+            Self::LeakMinutely | Self::LeakYoung | Self::LeakTicking | Self::LeakPartly => 4.0 * HOUR,
             Self::LeakSecondly => HOUR,
             _ => DAY,
         }
@@ -165,7 +168,9 @@ impl Process {
             ),
             Kind::WarmUp => (between(&mut random, 4.0, 60.0), f64::INFINITY),
             Kind::LeakHourly => (HOUR, f64::INFINITY),
-            Kind::LeakMinutely | Kind::LeakTicking | Kind::LeakUnderWave => (60.0, f64::INFINITY),
+            Kind::LeakMinutely | Kind::LeakYoung | Kind::LeakTicking | Kind::LeakUnderWave => {
+                (60.0, f64::INFINITY)
+            }
             Kind::LeakSecondly => (1.0, f64::INFINITY),
             Kind::LeakPartly => (20.0, 200.0),
             Kind::LeakSteps => (HOUR / 2.0, f64::INFINITY),

@@ -22,6 +22,7 @@ enum Format {
     Json,
 }
 
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Status {
@@ -32,6 +33,7 @@ enum Status {
     Failed,
 }
 
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Debug, Serialize)]
 struct Check {
     name: String,
@@ -316,4 +318,14 @@ fn probes() -> Vec<Check> {
         ),
     });
     checks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_is_documented() {
+        crate::export::schema::check::<Vec<Check>>("doctor");
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use crate::{config::ConfigError, observe::bpf::LoadError, series::SeriesError};
+use crate::{
+    config::ConfigError, export::http::token::TokenError, observe::bpf::LoadError, series::SeriesError,
+};
 
 /// A failure that has an exit code of its own; the text says cause and cure.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,12 @@ impl Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<TokenError> for Failure {
+    fn from(error: TokenError) -> Self {
         Self::Usage(error.to_string())
     }
 }

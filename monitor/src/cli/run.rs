@@ -1,10 +1,11 @@
 //! `taskleak run`: the daemon. A thread sweeps; the main thread serves what it found.
 
 use std::{
+    io::Read as _,
     os::{fd::AsFd as _, unix::net::UnixStream},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
@@ -21,7 +22,7 @@ use super::{Failure, permissions, snapshot::require_pids};
 use crate::{
     config::{self, JudgeOptions, RunConfig, RunOptions, Watch},
     export::{
-        http::{self, Published},
+        http::{self, Asker, Order, Published, Token, token},
         json::Detail,
     },
     model::Snapshot,
@@ -68,6 +69,12 @@ impl RunCommand {
             println!("The configuration is fine.");
             return Ok(ExitCode::SUCCESS);
         }
+        let token = config
+            .token_file
+            .as_deref()
+            .map(token::read)
+            .transpose()
+            .map_err(Failure::from)?;
         check_watchdog(config.interval)?;
         permissions::check()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -94,7 +101,7 @@ impl RunCommand {
                 .store_state(path)
                 .map_err(|error| cannot_keep(path, &error))?;
         }
-        let served = runtime.block_on(serve(monitor, first, listener, socket, &config));
+        let served = runtime.block_on(serve(monitor, first, (listener, token), socket, &config));
         if let Some(path) = &config.socket {
             let _ = std::fs::remove_file(path);
         }
@@ -107,7 +114,7 @@ impl RunCommand {
 async fn serve(
     monitor: Monitor,
     first: Snapshot,
-    listener: TcpListener,
+    (listener, token): (TcpListener, Option<Token>),
     socket: Option<UnixListener>,
     config: &RunConfig,
 ) -> Result<()> {
@@ -119,14 +126,15 @@ async fn serve(
         first.processes.len()
     );
     let (publish, latest) = watch::channel(Arc::new(Published::new(first)));
-    let (stop_sweeping, stopped) = UnixStream::pair()?;
+    let (asker, orders, woken) = Asker::new()?;
     let (failed, failure) = oneshot::channel();
     let interval = config.interval;
     let state_file = config.state_file.clone();
     let sweeper = std::thread::Builder::new()
         .name("sweeper".to_owned())
         .spawn(move || {
-            if let Err(error) = sweep(monitor, &publish, interval, state_file.as_deref(), &stopped) {
+            let orders = Orders { orders, woken };
+            if let Err(error) = sweep(monitor, &publish, interval, state_file.as_deref(), &orders) {
                 let _ = failed.send(error);
             }
         })?;
@@ -139,6 +147,8 @@ async fn serve(
         }
     };
     let settings = http::Settings {
+        asker: asker.clone(),
+        threshold: config.monitor.threshold,
         hosts: Some(
             config
                 .allowed_hosts
@@ -148,12 +158,14 @@ async fn serve(
         ),
         stale: config.interval * STALE_INTERVALS + GRACE,
         detail: config.detail,
+        token,
     };
     let mut servers = tokio::task::JoinSet::new();
     if let Some(socket) = socket {
         // Who may open it may see everything.
         let settings = http::Settings {
             hosts: None,
+            token: None,
             detail: Detail::Stacks,
             ..settings.clone()
         };
@@ -167,7 +179,7 @@ async fn serve(
         failure = failure => Err(failure.unwrap_or_else(|_| anyhow!("the sweeping thread has ended unexpectedly"))),
     };
     tell_systemd(NotifyState::Stopping);
-    drop(stop_sweeping);
+    asker.stop();
     drop(stop_serving);
     let _ = tokio::time::timeout(GRACE, servers.join_all()).await;
     sweeper
@@ -203,12 +215,44 @@ fn cannot_keep(path: &Path, error: &std::io::Error) -> Failure {
     ))
 }
 
+/// What others ask of the thread that sweeps.
+struct Orders {
+    orders: mpsc::Receiver<Order>,
+    /// Readable when there are some.
+    woken: UnixStream,
+}
+
+impl Orders {
+    /// Waits for so long, and does meanwhile what is asked. Whether the next pass is to be made.
+    fn serve_for(&self, monitor: &mut Monitor, span: Duration) -> Result<bool> {
+        let until = Instant::now() + span;
+        while monitor.wait(
+            until.saturating_duration_since(Instant::now()),
+            Some(self.woken.as_fd()),
+        )? {
+            // It does not block, and what it says is in the orders.
+            let _ = (&self.woken).read(&mut [0; 64]);
+            while let Ok(order) = self.orders.try_recv() {
+                match order {
+                    Order::Stop => return Ok(false),
+                    Order::Tasks(_, reply) if reply.is_closed() => {}
+                    Order::Tasks(pid, reply) => {
+                        // Nobody may wait any more.
+                        let _ = reply.send(monitor.tasks(pid));
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
 fn sweep(
     mut monitor: Monitor,
     publish: &Publisher,
     interval: Duration,
     state_file: Option<&Path>,
-    stop: &UnixStream,
+    orders: &Orders,
 ) -> Result<()> {
     let mut stored = Instant::now();
     let store = |monitor: &Monitor| {
@@ -219,7 +263,7 @@ fn sweep(
         }
     };
     // A regular interval could keep step with a program's own and never see it run.
-    while !monitor.wait(interval.mul_f64(0.9 + 0.2 * fastrand::f64()), Some(stop.as_fd()))? {
+    while orders.serve_for(&mut monitor, interval.mul_f64(0.9 + 0.2 * fastrand::f64()))? {
         let snapshot = monitor.pass().context("a sweep failed")?;
         publish.send_replace(Arc::new(Published::new(snapshot)));
         tell_systemd(NotifyState::Watchdog);

@@ -87,11 +87,16 @@ pub fn require_pids(monitor: &Monitor, snapshot: &Snapshot) -> Result<(), Failur
     if missing.is_empty() {
         return Ok(());
     }
-    let pids: Vec<String> = missing.iter().map(u32::to_string).collect();
-    Err(Failure::TargetGone(format!(
+    Err(no_process(&missing))
+}
+
+/// Processes that were asked for by their pids, and are not there.
+pub fn no_process(pids: &[u32]) -> Failure {
+    let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+    Failure::TargetGone(format!(
         "no process with pid {} in this PID namespace (it may have ended; pids are those that `ps` shows here)",
         pids.join(", ")
-    )))
+    ))
 }
 
 /// A reader that has left (`| head`) is no failure.

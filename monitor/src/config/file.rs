@@ -58,7 +58,7 @@ pub fn merge_file(
     let file_judging: JudgeOptions = toml::from_str(&text).map_err(malformed)?;
     fill!(watch, file_watch, lists: pid, comm, exe, cgroup, exclude, debug_dir;
           options: all, blocked_after, no_futex_probes, no_stacks, no_spawn_probes, probe_budget, pod_logs, pod, pod_namespace, max_groups, max_ids, max_threads, bpf_log);
-    fill!(run, file_run, lists: allow_host; options: listen, socket, interval, expose_stacks, state_file, bpf_stats);
+    fill!(run, file_run, lists: allow_host; options: listen, token_file, socket, interval, expose_stacks, state_file, bpf_stats);
     fill!(judging, file_judging, lists: ; options: window, long_window, min_growth);
     Ok(())
 }

@@ -146,6 +146,10 @@ pub struct RunOptions {
     #[arg(long, env = "TASKLEAK_EXPOSE_STACKS", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub expose_stacks: Option<bool>,
+    /// Ask for the token in this file (`Authorization: Bearer TOKEN`) before anything but health is told; not on the
+    /// Unix socket
+    #[arg(long, env = "TASKLEAK_TOKEN_FILE", value_name = "PATH")]
+    pub token_file: Option<PathBuf>,
     /// Serve the same on this Unix socket, which only its owner may open; stacks and files are shown there always
     #[arg(long, env = "TASKLEAK_SOCKET", value_name = "PATH")]
     pub socket: Option<PathBuf>,

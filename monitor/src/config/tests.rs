@@ -96,7 +96,7 @@ fn windows_that_cannot_be_judged_in_are_named() {
 fn every_key_of_a_file_is_taken() {
     let text = "all = false\npid = [1]\ncomm = [\"a\"]\nexe = [\"b\"]\ncgroup = [\"c\"]\nexclude = [\"d\"]\n\
                 blocked-after = \"1s\"\nno-futex-probes = true\nmax-groups = 2\nmax-ids = 3\nmax-threads = 4\n\
-                bpf-log = \"warn\"\nno-stacks = true\nno-spawn-probes = true\nprobe-budget = \"2%\"\ndebug-dir = [\"/d\"]\nlisten = \"127.0.0.1:1\"\nallow-host = [\"n\"]\ninterval = \"1s\"\nbpf-stats = true\nexpose-stacks = true\n\
+                bpf-log = \"warn\"\nno-stacks = true\nno-spawn-probes = true\nprobe-budget = \"2%\"\ndebug-dir = [\"/d\"]\nlisten = \"127.0.0.1:1\"\ntoken-file = \"/t\"\nallow-host = [\"n\"]\ninterval = \"1s\"\nbpf-stats = true\nexpose-stacks = true\n\
                 state-file = \"/s\"\nsocket = \"/u\"\npod-logs = \"/l\"\npod = \"p\"\npod-namespace = \"ns\"\nwindow = \"20m\"\nlong-window = \"3h\"\nmin-growth = 7\n";
     let (watch, run, judging) = merged(text, Watch::default(), RunOptions::default()).unwrap();
     assert_eq!(known_keys().len(), text.lines().count(), "{:?}", known_keys());

@@ -24,20 +24,24 @@ pub struct Settings {
     pub leaking: f64,
     /// Share of the window for which growth must have gone on.
     pub lasting: f64,
+    /// Share of the count by which it grows in a window. Slower growth must have gone on for longer than a day's load
+    /// rises.
+    pub fast: f64,
     /// p-value of the trend.
     pub significant: f64,
 }
 
 impl Settings {
-    /// 10 rises in a row without a fall are `growing`, 12 are `leaking` (if their members stay): found by
+    /// 8 rises in a row without a fall are `growing`, 12 are `leaking` (if their members stay): found by
     /// `cargo xtask bench --only verdict`.
     pub const DEFAULT: Self = Self {
         window: 1800.0,
         long_window: 6.0 * 3600.0,
         min_growth: 5.0,
-        growing: 8.4,
+        growing: 6.7,
         leaking: 10.1,
         lasting: 0.25,
+        fast: 0.0,
         significant: 0.05,
     };
 
@@ -47,26 +51,34 @@ impl Settings {
     }
 
     /// For live tasks that are never long in one wait: a pool that is busy, and grows with the morning's load, has such
-    /// as well. Three times the evidence, in a whole window.
+    /// as well. More than three times the evidence, in a whole window, and growth that is too fast for a day's load.
     pub fn for_live(self) -> Self {
         Self {
-            growing: 3.0 * self.growing,
+            fast: STEEPEST_DAY * self.window / DAY,
+            growing: 3.7 * self.growing,
             leaking: 3.0 * self.leaking,
             lasting: (4.0 * self.lasting).min(1.0),
             ..self
         }
     }
 
-    /// For counts that say nothing of their members: twice the evidence.
+    /// For counts that say nothing of their members: twice the evidence and more.
     pub fn for_series(self) -> Self {
         Self {
-            growing: 2.0 * self.growing,
+            growing: 2.5 * self.growing,
             leaking: 2.0 * self.leaking,
             ..self
         }
     }
 }
 
+/// Seconds.
+const DAY: f64 = 86_400.0;
+/// A load that rises tenfold from night to noon, as a sine does, grows by this share of itself a day where it is
+/// steepest: 2π · 0.45 cos x / (0.55 + 0.45 sin x).
+const STEEPEST_DAY: f64 = 9.0;
+/// For so long it rises, with some hours to spare.
+const MORNING: f64 = DAY * 0.6;
 /// A window that has fewer samples says nothing.
 const FEWEST_SAMPLES: usize = 12;
 /// Growth by more tasks than this need not last as long: twice as many, half as long, ...
@@ -80,9 +92,9 @@ const LONG_SILENCE: f64 = 8.0;
 /// Rises that grow rarer than this (standard deviations) near a plateau.
 const SLOWING: f64 = -2.5;
 /// A process that has just been started warms up: there growth must have lasted so many times longer, ...
-const YOUNG_LASTING: f64 = 1.6;
+const YOUNG_LASTING: f64 = 2.0;
 /// ... and may slow down by this much only.
-const YOUNG_SLOWING: f64 = -1.0;
+const YOUNG_SLOWING: f64 = -0.5;
 /// Of the members of a leak's growth so many must be there still.
 const STAYING: f64 = 0.5;
 
@@ -139,7 +151,7 @@ impl Case {
         let grown = run.filter(|run| {
             let is_young = run.since - born < settings.window;
             now - run.since >= lasting(run, settings, is_young, has_members)
-                && (stood || !slows(run, now, is_young))
+                && (stood || !slows(run, now, is_young) && !self.may_be_a_day(run, settings))
                 && goes_on(run, now, settings, stood)
         });
         let strong = grown.is_some() && (stood || self.evidence.doublings() >= settings.growing);
@@ -187,6 +199,13 @@ impl Case {
     pub fn growth(&self, settings: &Settings) -> Option<Growth> {
         let since = self.evidence.run().map_or(self.history.latest, |run| run.since);
         self.shown(since, settings)
+    }
+
+    /// Whether a load that rises with the day explains it.
+    fn may_be_a_day(&self, run: &Run, settings: &Settings) -> bool {
+        let grows_for = self.history.latest - run.since;
+        let windows = (grows_for / settings.window).max(1.0);
+        grows_for < MORNING && run.growth as f64 / windows < settings.fast * self.history.value()
     }
 
     fn is_moving(&self) -> bool {

@@ -158,7 +158,8 @@ pub fn empty_group(key: GroupKey) -> Group {
     }
 }
 
-fn add(group: &mut Group, task: &Task, age: Duration) {
+/// Counts a task in.
+pub fn add(group: &mut Group, task: &Task, age: Duration) {
     group.youngest = if group.count == 0 {
         age
     } else {

@@ -11,6 +11,7 @@ mod kept;
 pub mod leftover;
 mod members;
 mod names;
+mod runtimes;
 pub mod series;
 mod survival;
 mod trend;

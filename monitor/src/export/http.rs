@@ -1,6 +1,9 @@
-//! The web server of `run`: renders the last finished pass, once, and never observes by itself.
+//! The web server of `run`: renders the last finished pass, once, and never observes by itself. All tasks of one process are
+//! asked of the thread that sweeps (`tasks`).
 
 mod connections;
+mod tasks;
+pub mod token;
 
 use std::{
     collections::HashSet,
@@ -34,6 +37,9 @@ use super::{
     prometheus,
 };
 use crate::model::Snapshot;
+
+pub use tasks::{Asker, Order, PARTIAL};
+pub use token::Token;
 
 /// A finished pass.
 pub struct Published {
@@ -102,11 +108,17 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// How the server answers.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Where all tasks of a process are asked for.
+    pub asker: Asker,
+    /// From when on a task is blocked.
+    pub threshold: Duration,
     /// Names that a request may use for us beside addresses and `localhost`; `None`: any.
     pub hosts: Option<HashSet<String>>,
     /// An age of the last pass at which we are not ready any more.
     pub stale: Duration,
     pub detail: Detail,
+    /// What who asks must show; `None`: nothing.
+    pub token: Option<Token>,
 }
 
 #[derive(Clone)]
@@ -188,8 +200,12 @@ fn router(shared: Shared) -> Router {
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/api/v1/snapshot", get(snapshot))
+        .route("/api/v1/stacks", get(tasks::chosen))
+        .route("/debug/pprof/blocked", get(tasks::blocked))
+        .route("/debug/pprof/tasks", get(tasks::all))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found: see / for what there is\n") })
         .layer(from_fn(check_request))
+        .layer(from_fn_with_state(shared.clone(), check_token))
         .layer(from_fn_with_state(shared.clone(), check_host))
         .with_state(shared)
 }
@@ -234,7 +250,8 @@ async fn snapshot(State(shared): State<Shared>) -> Response {
 
 /// Who asks for less than everything must not take everything for it.
 async fn check_request(request: Request, next: Next) -> Response {
-    if request.uri().query().is_some_and(|query| !query.is_empty()) {
+    let has_parameters = request.uri().query().is_some_and(|query| !query.is_empty());
+    if has_parameters && !tasks::PATHS.contains(&request.uri().path()) {
         let help = "there are no parameters: ask without `?`\n";
         return (StatusCode::BAD_REQUEST, help).into_response();
     }
@@ -244,6 +261,18 @@ async fn check_request(request: Request, next: Next) -> Response {
         return (StatusCode::PAYLOAD_TOO_LARGE, help).into_response();
     }
     next.run(request).await
+}
+
+/// Whether we live is told to everybody: the kubelet has no token.
+async fn check_token(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let is_open = matches!(request.uri().path(), "/healthz" | "/readyz");
+    let token = shared.settings.token.as_ref();
+    if is_open || token.is_none_or(|token| token.is_shown(request.headers())) {
+        return next.run(request).await;
+    }
+    let help = "not permitted: show the token of --token-file (Authorization: Bearer TOKEN)\n";
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"taskleak\"")];
+    (StatusCode::UNAUTHORIZED, challenge, help).into_response()
 }
 
 /// Against DNS rebinding: a page that lets its own name point to us sends that name in `Host`. An address

@@ -10,6 +10,7 @@ use crate::model::{
     WaitClass,
 };
 
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Serialize)]
 struct Document<'a> {
     schema: u32,
@@ -18,6 +19,7 @@ struct Document<'a> {
     processes: Vec<ProcessJson<'a>>,
 }
 
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Serialize)]
 struct ProcessJson<'a> {
     pid: u32,
@@ -39,14 +41,17 @@ struct ProcessJson<'a> {
 }
 
 /// Tasks, each of which waits for what the next one holds; the last one for the first.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Serialize)]
 struct DeadlockJson<'a> {
     verdict: Verdict,
     ids: &'a [u64],
 }
 
+/// A group, here and wherever else one is told.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Serialize)]
-struct GroupJson<'a> {
+pub struct GroupJson<'a> {
     kind: Kind,
     reason: &'a str,
     wait_class: WaitClass,
@@ -74,6 +79,7 @@ struct GroupJson<'a> {
 }
 
 /// Live tasks by what they run, and whether those that are never long in one wait grow in number.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Serialize)]
 struct LiveJson<'a> {
     kind: Kind,
@@ -85,6 +91,7 @@ struct LiveJson<'a> {
     evidence: String,
 }
 
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Serialize)]
 struct SiteJson<'a> {
     function: &'a str,
@@ -94,6 +101,7 @@ struct SiteJson<'a> {
     line: Option<u32>,
 }
 
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Serialize)]
 struct SpawnSiteJson<'a> {
     #[serde(flatten)]
@@ -171,7 +179,7 @@ fn process(report: &ProcessReport, detail: Detail) -> ProcessJson<'_> {
     }
 }
 
-fn group(group: &Group, detail: Detail) -> GroupJson<'_> {
+pub fn group(group: &Group, detail: Detail) -> GroupJson<'_> {
     let stack = group.stack.as_ref().filter(|_| detail == Detail::Stacks);
     GroupJson {
         kind: group.key.kind,
@@ -227,5 +235,15 @@ fn site_of(site: &Site, detail: Detail) -> SiteJson<'_> {
         function: &site.function,
         file: site.file.as_deref().filter(|_| shows_files),
         line: site.line.filter(|_| shows_files),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_is_documented() {
+        crate::export::schema::check::<Document<'static>>("snapshot");
     }
 }

@@ -28,6 +28,7 @@ pub struct Judged {
     pub not_numbers: usize,
 }
 
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Serialize)]
 struct JudgedJson<'a> {
     series: &'a str,
@@ -38,6 +39,7 @@ struct JudgedJson<'a> {
     changes: Vec<ChangeJson>,
 }
 
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Serialize)]
 struct ChangeJson {
     at: String,
@@ -164,6 +166,11 @@ fn plot(text: &mut String, judged: &Judged) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_schema_is_documented() {
+        crate::export::schema::check::<Vec<JudgedJson<'static>>>("judge");
+    }
 
     #[test]
     fn a_plot_shows_where_it_grew() {

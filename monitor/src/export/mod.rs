@@ -8,4 +8,7 @@ pub mod judgement;
 pub mod leftover;
 pub mod metrics;
 pub mod prometheus;
+#[cfg(test)]
+pub mod schema;
+pub mod stacks;
 pub mod text;

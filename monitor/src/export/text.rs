@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use super::evidence;
-use crate::model::{Group, ProcessReport, Snapshot, Verdict, WaitClass};
+use crate::model::{Frame, Group, ProcessReport, Snapshot, Stack, Verdict, WaitClass};
 
 /// Ids that one line shows.
 const IDS_SHOWN: usize = 6;
@@ -65,7 +65,7 @@ fn process(text: &mut String, report: &ProcessReport, style: Style) {
     let tasks: Vec<String> = report
         .tasks
         .iter()
-        .map(|(kind, count)| plural(*count, kind.label()))
+        .map(|(kind, count)| plural(*count, kind.noun()))
         .collect();
     let _ = writeln!(
         text,
@@ -119,8 +119,8 @@ fn process(text: &mut String, report: &ProcessReport, style: Style) {
         if group.verdict.is_alarm() || !grounds.is_empty() {
             let _ = writeln!(text, "{:>10}{}: {grounds}", "", group.verdict.label());
         }
-        if style.stacks {
-            stack(text, group);
+        if let Some(stack) = group.stack.as_ref().filter(|_| style.stacks) {
+            frames(text, stack, 12);
         }
     }
     for tasks in report.live.iter().filter(|tasks| tasks.verdict.is_alarm()) {
@@ -194,13 +194,22 @@ fn held_by(group: &Group) -> String {
     format!(", waiting for {}{more}", shown.join(" "))
 }
 
-fn stack(text: &mut String, group: &Group) {
-    let Some(stack) = &group.stack else { return };
+/// The function of a frame; where no symbol covers it, the place in its module.
+pub fn function(frame: &Frame) -> String {
+    match &frame.function {
+        Some(function) => plain(function),
+        None => {
+            // What is no file has brackets of its own.
+            let module = frame.module.trim_matches(['[', ']']);
+            format!("[{}+{:#x}]", plain(module), frame.offset)
+        }
+    }
+}
+
+/// The frames of a stack, a line each.
+pub fn frames(text: &mut String, stack: &Stack, indent: usize) {
     for frame in &stack.frames {
-        let function = match &frame.function {
-            Some(function) => plain(function),
-            None => format!("[{}+{:#x}]", plain(&frame.module), frame.offset),
-        };
+        let function = function(frame);
         let place = match (&frame.file, frame.line) {
             (Some(file), Some(line)) => format!(" at {}:{line}", plain(file)),
             _ if frame.function.is_some() => format!(" in {}", plain(&frame.module)),
@@ -208,14 +217,14 @@ fn stack(text: &mut String, group: &Group) {
         };
         let inlined = if frame.inlined { " (inlined)" } else { "" };
         let guessed = if frame.guessed { " (a guess)" } else { "" };
-        let _ = writeln!(text, "{:>10}  {function}{place}{inlined}{guessed}", "");
+        let _ = writeln!(text, "{:>indent$}{function}{place}{inlined}{guessed}", "");
     }
     if stack.truncated {
-        let _ = writeln!(text, "{:>10}  …", "");
+        let _ = writeln!(text, "{:>indent$}…", "");
     }
 }
 
-fn base_name(path: &str) -> &str {
+pub fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
@@ -241,7 +250,8 @@ fn processes(count: usize) -> String {
     }
 }
 
-fn plural(count: usize, noun: &str) -> String {
+/// `1 thread`, `2 threads`.
+pub fn plural(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 

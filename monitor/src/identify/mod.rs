@@ -17,6 +17,7 @@ mod inspector;
 mod lru;
 mod maps;
 mod module;
+mod module_files;
 mod process;
 mod prologue;
 pub mod sites;
@@ -39,6 +40,7 @@ pub(crate) use lru::Lru;
 pub(crate) use maps::Maps;
 pub use maps::MapsError;
 pub(crate) use module::Module;
+pub use module_files::modules;
 pub use stacks::{Identifier, New};
 pub(crate) use text::clean;
 

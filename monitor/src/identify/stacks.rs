@@ -12,7 +12,7 @@ use super::{
     worker::{Answer, Question, Worker},
 };
 use crate::{
-    model::{Anchor, Cause, Observation, ProcessId, Site, Stack},
+    model::{Anchor, Cause, Observation, ProcessId, Site, Stack, Task},
     observe::{
         bpf::SpawnEvent,
         helper::{HelperOptions, NamedBirth, SpawnPoint},
@@ -222,10 +222,7 @@ impl Identifier {
         for observation in observations {
             let process = observation.process.id;
             for task in &mut observation.tasks {
-                let Some(wait) = task.wait.as_ref().filter(|wait| wait.age >= threshold) else {
-                    continue;
-                };
-                let Some(anchor) = wait.anchor.as_deref().copied() else {
+                let Some(anchor) = anchor_of(task, threshold) else {
                     continue;
                 };
                 match self
@@ -260,8 +257,16 @@ impl Identifier {
 
 fn anchors(observations: &[Observation], threshold: Duration) -> impl Iterator<Item = Key> {
     observations.iter().flat_map(move |observation| {
-        let waits = observation.tasks.iter().filter_map(|task| task.wait.as_ref());
-        let old = waits.filter(move |wait| wait.age >= threshold);
-        old.filter_map(|wait| Some((observation.process.id, *wait.anchor.as_deref()?)))
+        let tasks = observation.tasks.iter();
+        tasks.filter_map(move |task| Some((observation.process.id, anchor_of(task, threshold)?)))
     })
+}
+
+/// What the stack of a task is read by that has waited for that long, or of which all is to be told.
+fn anchor_of(task: &Task, threshold: Duration) -> Option<Anchor> {
+    if let Some(facts) = &task.facts {
+        return facts.anchor;
+    }
+    let wait = task.wait.as_ref().filter(|wait| wait.age >= threshold)?;
+    wait.anchor.as_deref().copied()
 }

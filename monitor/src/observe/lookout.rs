@@ -49,8 +49,13 @@ impl<R: Runtime> Lookout<R> {
         matches!(self.processes.get(&process), Some(State::Watched { .. }))
     }
 
-    /// Orders a look at each process that may have the runtime.
-    pub fn look(&mut self, observations: &[Observation], mut order: impl FnMut(ProcessId) -> R::Order) {
+    /// Orders a look at each process that may have the runtime, or at one alone.
+    pub fn look(
+        &mut self,
+        observations: &[Observation],
+        only: Option<ProcessId>,
+        mut order: impl FnMut(ProcessId) -> R::Order,
+    ) {
         let alive: HashSet<ProcessId> = observations.iter().map(|it| it.process.id).collect();
         if self.processes.keys().any(|id| !alive.contains(id)) {
             self.processes.retain(|id, _| alive.contains(id));
@@ -58,6 +63,9 @@ impl<R: Runtime> Lookout<R> {
         }
         for observation in observations {
             let process = observation.process.id;
+            if only.is_some_and(|only| only != process) {
+                continue;
+            }
             let Some(thread) = observation.tasks.iter().find(|task| task.kind == Kind::Thread) else {
                 continue;
             };

@@ -2,6 +2,7 @@
 
 mod holding;
 mod state_file;
+mod tasks;
 mod waiting;
 
 use std::{
@@ -160,31 +161,11 @@ impl Monitor {
     pub fn pass(&mut self) -> io::Result<Snapshot> {
         let begun = Instant::now();
         let first_sweep = *self.first_sweep.get_or_insert(begun);
-        let (mut observations, mut records) = self.observe()?;
-        let threshold = self.options.threshold;
+        let (observations, records) = self.observe()?;
         // They are read while the threads' stacks are.
-        self.goroutines.look(&observations);
-        self.tokio.look(&observations, &records);
-        let new = match &mut self.identifier {
-            Some(identifier) => {
-                identifier.attach(&mut observations, &records, threshold, self.options.patience)
-            }
-            None => New::default(),
-        };
-        let any_edges = self
-            .holding
-            .look(&observations, &records, threshold, &mut self.helper);
-        // What was read while its thread ran is wrong: only the same wait, seen again, confirms it.
-        if any_edges || !new.is_empty() {
-            let (later, after) = self.observe()?;
-            observations = later;
-            if let Some(identifier) = &mut self.identifier {
-                identifier.confirm(&mut observations, &after, &new, threshold);
-            }
-            self.holding.confirm(&mut observations, &records, &after);
-            records = after;
-        }
-        self.holding.mark(&mut observations);
+        self.goroutines.look(&observations, None);
+        self.tokio.look(&observations, &records, None);
+        let (mut observations, records, _) = self.read_stacks(observations, records)?;
         self.tend_spawn_probes(&mut observations);
         self.tell_entries(&mut observations, &records);
         self.goroutines.attach(&mut observations, self.options.patience);
@@ -231,6 +212,38 @@ impl Monitor {
             processes,
             health: self.health(begun.elapsed(), taken_at),
         })
+    }
+
+    /// Reads the stacks and the holders of what is blocked, and sweeps again for what was read: whether it did.
+    fn read_stacks(
+        &mut self,
+        mut observations: Vec<Observation>,
+        records: Records,
+    ) -> io::Result<(Vec<Observation>, Records, bool)> {
+        let threshold = self.options.threshold;
+        let new = match &mut self.identifier {
+            Some(identifier) => {
+                identifier.attach(&mut observations, &records, threshold, self.options.patience)
+            }
+            None => New::default(),
+        };
+        let any_edges = self
+            .holding
+            .look(&observations, &records, threshold, &mut self.helper);
+        // What was read while its thread ran is wrong: only the same wait, seen again, confirms it.
+        let is_any_new = any_edges || !new.is_empty();
+        let (mut observations, records) = if is_any_new {
+            let (mut later, after) = self.observe()?;
+            if let Some(identifier) = &mut self.identifier {
+                identifier.confirm(&mut later, &after, &new, threshold);
+            }
+            self.holding.confirm(&mut later, &records, &after);
+            (later, after)
+        } else {
+            (observations, records)
+        };
+        self.holding.mark(&mut observations);
+        Ok((observations, records, is_any_new))
     }
 
     /// Sweeps, and takes down what was seen.

@@ -36,6 +36,8 @@ impl Reader {
         }
         let (mut records, mut unreadable) = (BTreeMap::new(), 0);
         loop {
+            // As the helper does while the monitor takes in what came before.
+            self.inspector.read_ahead();
             match self.inspector.answer(&Question::Next) {
                 Answer::Some(batch) => {
                     unreadable += batch.unreadable;

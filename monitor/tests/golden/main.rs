@@ -3,6 +3,8 @@
 //! The files beside this one are the expectation. A change of them is a change of what users have built on:
 //! `UPDATE_GOLDEN=1 cargo test -p taskleak --test golden` writes them anew, to be read before they are committed.
 
+mod help;
+
 use std::{
     collections::BTreeSet,
     fs,

@@ -1,7 +1,10 @@
 //! `taskleak run` as a service: its pages, its end.
 
 use std::{
+    io::{Read as _, Write as _},
     net::TcpListener,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -42,6 +45,56 @@ fn every_page_answers() {
     assert_eq!(daemon.request(&post).0, 405);
     let rebound = "GET /api/v1/snapshot HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
     assert_eq!(daemon.request(rebound).0, 421);
+}
+
+#[test]
+fn who_shows_no_token_is_told_whether_it_lives_and_nothing_else() {
+    let target = start("token", Program::CBlockers, &["mutex=2"]).unwrap();
+    let file = std::env::temp_dir().join(format!("taskleak-token-{}", std::process::id()));
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let socket = file.with_extension("socket");
+    let daemon = Daemon::start(&[
+        "--pid",
+        &target.pid().to_string(),
+        "--token-file",
+        file.to_str().unwrap(),
+        "--socket",
+        socket.to_str().unwrap(),
+    ]);
+    let with = |path: &str, shown: &str| {
+        let host = daemon.address;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{shown}\r\n");
+        daemon.request(&head).0
+    };
+    for path in [
+        "/",
+        "/metrics",
+        "/api/v1/snapshot",
+        "/debug/pprof/tasks?pid=1",
+        "/nothing",
+    ] {
+        assert_eq!(with(path, ""), 401, "{path}");
+        assert_eq!(with(path, "Authorization: Bearer wrong\r\n"), 401, "{path}");
+    }
+    assert_eq!(with("/metrics", "Authorization: Bearer s3cret\r\n"), 200);
+    assert_eq!((with("/healthz", ""), with("/readyz", "")), (200, 200));
+    // Who may open the socket needs none.
+    let answer = ask_socket(&socket, "/metrics");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    // A client that has it shows it.
+    let address = daemon.address.to_string();
+    let pid = target.pid().to_string();
+    let asked = |more: &[&str]| taskleak(&[&["stacks", &pid, "--connect", &address], more].concat());
+    let refused = asked(&[]);
+    assert_eq!(refused.status.code(), Some(3), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("show the token"),
+        "{}",
+        stderr(&refused)
+    );
+    let shown = asked(&["--token-file", file.to_str().unwrap()]);
+    assert!(stderr(&shown).contains("--expose-stacks"), "{}", stderr(&shown));
+    std::fs::remove_file(file).unwrap();
 }
 
 #[test]
@@ -175,12 +228,18 @@ fn options_from_flags_environment_and_file() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// What is answered over the Unix socket.
+fn ask_socket(path: &Path, page: &str) -> String {
+    let mut stream = UnixStream::connect(path).unwrap();
+    let request = format!("GET {page} HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 #[test]
 fn the_unix_socket_is_its_owners_alone_and_shows_stacks() {
-    use std::{
-        io::{Read as _, Write as _},
-        os::unix::{fs::PermissionsExt as _, net::UnixStream},
-    };
     let target = start("socket", Program::CBlockers, &["mutex=2"]).unwrap();
     let pid = target.pid().to_string();
     let path = std::env::temp_dir().join(format!("taskleak-socket-{}", std::process::id()));
@@ -201,12 +260,7 @@ fn the_unix_socket_is_its_owners_alone_and_shows_stacks() {
     daemon.until_counts(target.pid(), &counts(&[("futex", "internal", 2)]));
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let mut answer = String::new();
-    let mut stream = UnixStream::connect(&path).unwrap();
-    stream
-        .write_all(b"GET /api/v1/snapshot HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\n\r\n")
-        .unwrap();
-    stream.read_to_string(&mut answer).unwrap();
+    let answer = ask_socket(&path, "/api/v1/snapshot");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(
         answer.contains("\"stack\":[") && answer.contains("locks.c"),

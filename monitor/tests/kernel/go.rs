@@ -8,5 +8,6 @@ mod healthy;
 mod scale;
 mod servers;
 mod spawns;
+mod timers;
 mod unknown;
 mod verdicts;

@@ -145,6 +145,18 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Checks a document against its schema (docs/NAME.schema.json).
+pub fn assert_valid(name: &str, document: &Value) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../docs/{name}.schema.json"));
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let errors: Vec<String> = validator
+        .iter_errors(document)
+        .map(|error| format!("{} at {}", error, error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{name}: {errors:#?}");
+}
+
 /// `taskleak snapshot --pid PID` as JSON: what it says of that process.
 pub fn snapshot(pid: u32, args: &[&str]) -> Process {
     let pid = pid.to_string();
@@ -152,6 +164,7 @@ pub fn snapshot(pid: u32, args: &[&str]) -> Process {
     let output = taskleak(&all);
     assert!(output.status.success(), "{all:?}: {}", stderr(&output));
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_valid("snapshot", &document);
     Process::of(&document, pid.parse().unwrap()).expect("the process is in the snapshot")
 }
 

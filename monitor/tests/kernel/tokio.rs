@@ -5,4 +5,5 @@ mod blocking;
 mod churn;
 mod healthy;
 mod list;
+mod stacks;
 mod verdicts;

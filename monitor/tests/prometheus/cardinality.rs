@@ -78,6 +78,7 @@ fn task(kind: Kind, id: u64, place: u64, age: Option<u64>) -> Task {
         entry: site(format!("entry_{place}")),
         spawn_site: None,
         waits_for: None,
+        facts: None,
     }
 }
 

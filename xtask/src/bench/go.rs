@@ -75,13 +75,15 @@ impl Drop for Load {
     }
 }
 
-/// Goals: 20 times faster than debug=2, faster than debug=1, no delay above the noise floor.
+/// Goals: 20 times faster than debug=2, faster than debug=1, no delay above the noise floor; `stacks` as text, the whole
+/// command, within a second.
 pub fn snapshot() -> Result<()> {
     println!("\n## Goroutines: {MANY} blocked ones, {ROUNDS} rounds");
     let load = Load::start(MANY)?;
     let pid = load.pid();
     let (mut ours, mut whole, mut debug1, mut debug2) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut late = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
+    let mut late = [const { Vec::new() }; 5];
+    let mut stacks = Vec::new();
     for _ in 0..ROUNDS {
         load.latency()?;
         std::thread::sleep(Duration::from_millis(500));
@@ -99,9 +101,12 @@ pub fn snapshot() -> Result<()> {
         late[2].push(load.latency()?.as_secs_f64());
         debug2.push(timed("/debug/pprof/goroutine?debug=2")?);
         late[3].push(load.latency()?.as_secs_f64());
+        stacks.push(show_all(&pid)?);
+        late[4].push(load.latency()?.as_secs_f64());
     }
     let [ours, whole, debug1, debug2] = [ours, whole, debug1, debug2].map(|mut times| median(&mut times));
-    let [idle, own, one, two] = late.map(|mut late| median(&mut late) * 1e3);
+    let stacks = median(&mut stacks);
+    let [idle, own, one, two, all] = late.map(|mut late| median(&mut late) * 1e3);
     println!(
         "                                    wall   a 1 ms ticker is late by (nothing asked: {idle:.2} ms)"
     );
@@ -111,6 +116,11 @@ pub fn snapshot() -> Result<()> {
     println!("a look of `run` when all is known {:>5.1} ms", later * 1e3);
     row("goroutine?debug=1", debug1, one);
     row("goroutine?debug=2", debug2, two);
+    row("taskleak stacks, as text", stacks, all);
+    println!(
+        "stacks: ratio {:.1} to debug=2 (goal: under 1 s beside it)",
+        debug2 / stacks
+    );
     println!(
         "two looks: ratio {:.1} to debug=2 (goal: 20), {:.1} to debug=1 (goal: 1); a later one: {:.1} and {:.1}",
         debug2 / ours,
@@ -160,6 +170,26 @@ struct Taken {
     cpu: f64,
     /// Of the monitor, or of a helper if that is more.
     peak_rss_kib: u64,
+}
+
+/// s, of the whole `taskleak stacks`; all goroutines must be in what it prints.
+fn show_all(pid: &str) -> Result<f64> {
+    let begun = Instant::now();
+    let output = Command::new(workspace::taskleak())
+        .args(["stacks", pid])
+        .stdin(Stdio::null())
+        .output()?;
+    let wall = begun.elapsed().as_secs_f64();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let each = MANY / 4;
+    if !output.status.success() || !text.contains(&format!("\n{each} goroutines: select")) {
+        bail!(
+            "stacks: {}: {}",
+            output.status,
+            text.lines().next().unwrap_or_default()
+        );
+    }
+    Ok(wall)
 }
 
 /// A `snapshot` whose two looks follow each other at once: it has the groups and stacks of all that waits at all.

@@ -12,7 +12,7 @@ use crate::workspace::{self, find_in_path};
 type Alternatives = &'static [&'static str];
 
 const COMPILER: [Alternatives; 2] = [&["gcc"], &["libc6-dev"]];
-const PACKAGES: [Alternatives; 16] = [
+const PACKAGES: [Alternatives; 18] = [
     &["gcc"],
     &["g++"],
     &["gcc-multilib"],
@@ -29,6 +29,9 @@ const PACKAGES: [Alternatives; 16] = [
     &["python3-venv"],
     &["util-linux"],
     &["procps"],
+    // A client that hangs up, and a terminal to look into.
+    &["curl"],
+    &["tmux"],
     // What holds the unit to its promises.
     &["systemd"],
     &["strace"],

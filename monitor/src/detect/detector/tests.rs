@@ -38,6 +38,7 @@ fn task(id: u64, reason: &'static str, seconds: u64) -> Task {
         entry: None,
         spawn_site: None,
         waits_for: None,
+        facts: None,
     }
 }
 

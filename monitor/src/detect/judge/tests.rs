@@ -249,6 +249,45 @@ fn what_ticks_for_ever_is_judged_by_its_number() {
 }
 
 #[test]
+fn a_busy_pool_that_grows_tenfold_with_the_days_load_is_stable() {
+    let mut world = World::new();
+    let passes = 6 * 60 * 12;
+    for index in 0..passes {
+        // From the bottom of the night to the top of the day; none of them ever rests.
+        let angle = std::f64::consts::PI * (f64::from(index) / f64::from(passes) - 0.5);
+        let busy = (200.0 * (0.55 + 0.45 * angle.sin())) as u64;
+        for id in 0..busy {
+            world.tasks.entry(id).or_insert(None);
+        }
+        let told = world.pass(10.0, "a")[1].clone();
+        assert!(!told.verdict.is_alarm(), "pass {index}: {told:?}");
+    }
+    assert_eq!(world.tasks.len(), 199);
+}
+
+#[test]
+fn what_grows_slowly_for_longer_than_a_day_does_is_found_at_last() {
+    let mut world = World::new();
+    for id in 0..500 {
+        world.tasks.insert(id, None);
+    }
+    let mut found = None;
+    for hour in 0..24_u64 {
+        for minute in 0..60 {
+            // 4 an hour: two of five hundred in a window.
+            if minute % 15 == 0 {
+                world.tasks.insert(1000 + 60 * hour + minute, None);
+            }
+            let told = world.pass(60.0, "a")[1].clone();
+            if told.verdict.is_alarm() {
+                found.get_or_insert(hour);
+            }
+        }
+    }
+    assert!(found.is_some_and(|hour| hour >= 14), "{found:?}");
+}
+
+#[test]
 fn histories_are_bounded_and_those_that_grow_are_kept() {
     let mut judge = Judge::new(Settings::DEFAULT);
     let sites: Vec<Subject> = (0..200)

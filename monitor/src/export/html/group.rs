@@ -4,7 +4,11 @@ use std::fmt::Write as _;
 
 use super::{Escaped, spark};
 use crate::{
-    export::{evidence, json::Detail, text::duration},
+    export::{
+        evidence,
+        json::Detail,
+        text::{self, duration},
+    },
     model::{Frame, Group, ProcessReport, Site},
 };
 
@@ -95,10 +99,7 @@ fn place(site: Option<&Site>, detail: Detail) -> String {
 }
 
 fn line(frame: &Frame) -> String {
-    let function = frame
-        .function
-        .clone()
-        .unwrap_or_else(|| format!("[{}+{:#x}]", frame.module, frame.offset));
+    let function = text::function(frame);
     match (&frame.file, frame.line) {
         (Some(file), Some(line)) => format!("{function} at {file}:{line}"),
         _ => format!("{function} in {}", frame.module),

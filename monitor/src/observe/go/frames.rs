@@ -5,12 +5,12 @@
 use std::borrow::Cow;
 
 use super::{
-    pclntab::{Call, Pclntab},
+    pclntab::{Call, Function, Pclntab},
     program::{Marked, Program},
 };
 use crate::{
     identify::clean,
-    model::{Frame, Site},
+    model::{Creator, Frame, Site},
     observe::memory::space::Space,
 };
 
@@ -19,15 +19,27 @@ const MAX_FRAMES: usize = 128;
 /// Longest name of a function or file, in characters.
 const MAX_NAME: usize = 512;
 
-/// The frames of a stack, innermost first; whether there were more.
-pub fn of_stack(program: &Program, module: &str, pcs: &[u64]) -> (Vec<Frame>, bool) {
-    let mut frames = Vec::new();
+/// The frames of a stack.
+#[derive(Debug, Default)]
+pub struct Frames {
+    /// Innermost first.
+    pub frames: Vec<Frame>,
+    /// How far into its function each is; 0 of inlined ones.
+    pub within: Vec<u32>,
+    /// There were more.
+    pub truncated: bool,
+}
+
+pub fn of_stack(program: &Program, module: &str, pcs: &[u64]) -> Frames {
+    let mut told = Frames::default();
+    let frames = &mut told.frames;
     // What the frame inside of this one is: a wrapper is shown where a panic goes through it.
     let mut inner = None;
     let mut interrupted = false;
     for pc in pcs {
         let Some(function) = program.functions.function(*pc) else {
-            frames.push(nowhere(module, *pc));
+            frames.push(nowhere(module, program.file_offset(*pc)));
+            told.within.push(0);
             interrupted = false;
             continue;
         };
@@ -41,21 +53,50 @@ pub fn of_stack(program: &Program, module: &str, pcs: &[u64]) -> (Vec<Frame>, bo
                 continue;
             }
             if frames.len() == MAX_FRAMES {
-                return (frames, true);
+                told.truncated = true;
+                return told;
             }
+            told.within.push(match call.inlined {
+                true => 0,
+                false => within(&function, *pc),
+            });
             frames.push(Frame {
                 function: Some(clean(&printed(&call.function), MAX_NAME)),
                 file: call.file.map(|file| clean(&file, MAX_NAME)),
                 line: call.line,
                 inlined: call.inlined,
                 module: module.to_owned(),
-                offset: *pc,
+                offset: program.file_offset(*pc),
                 guessed: false,
             });
         }
         interrupted = program.marked.signal_panic == Some(function.id);
     }
-    (frames, false)
+    told
+}
+
+fn within(function: &Function, pc: u64) -> u32 {
+    u32::try_from(pc.saturating_sub(function.entry)).unwrap_or(0)
+}
+
+/// What a traceback calls the place that a goroutine was made at: the function that stands there, whatever was put into
+/// it (`printcreatedby1`).
+pub fn creator(program: &Program, gopc: u64) -> Option<Creator> {
+    let function = program.functions.function(gopc)?;
+    let (file, line) = program
+        .functions
+        .line(&function, gopc.saturating_sub(u64::from(gopc > function.entry)));
+    let call = Call {
+        function: program.functions.name(&function)?,
+        file,
+        line,
+        id: function.id,
+        inlined: false,
+    };
+    is_shown(&program.marked, &call, false, None).then(|| Creator {
+        site: site(call),
+        within: within(&function, gopc),
+    })
 }
 
 /// What made a goroutine, by the address behind the call. The first one and the runtime's own were made by nobody.
@@ -103,14 +144,14 @@ pub fn site(call: Call) -> Site {
     }
 }
 
-fn nowhere(module: &str, pc: u64) -> Frame {
+fn nowhere(module: &str, offset: u64) -> Frame {
     Frame {
         function: None,
         file: None,
         line: None,
         inlined: false,
         module: module.to_owned(),
-        offset: pc,
+        offset,
         guessed: false,
     }
 }

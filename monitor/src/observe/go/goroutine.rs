@@ -14,11 +14,19 @@ const MAX_STACK: u64 = 2 << 30;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Status {
-    /// It runs, could run, or is being moved.
-    Active,
+    /// It runs, or is being moved.
+    Running,
+    /// It could run.
+    Runnable,
     /// In a system call, or in C.
     Syscall,
     Waiting,
+}
+
+impl Status {
+    pub const fn is_active(self) -> bool {
+        matches!(self, Self::Running | Self::Runnable)
+    }
 }
 
 /// What is kept of a `g`. Addresses are the process's.
@@ -35,6 +43,11 @@ pub struct Goroutine {
     pub wait_since: u64,
     pub gopc: u64,
     pub startpc: u64,
+    /// Number of the goroutine that made it, or 0.
+    pub parent: u64,
+    pub is_locked: bool,
+    /// The first of the `sudog`s that it waits with, or 0.
+    pub waiting: u64,
     pub stack: Range<u64>,
     pub sp: u64,
     pub pc: u64,
@@ -64,7 +77,8 @@ impl Goroutine {
         // runtime/runtime2.go: the numbers up to 9 are as old as Go 1.14, `_Gleaked` and `_Gdeadextra` came with 1.26.
         let status = match half(bytes, offsets.status)? & !SCANNED {
             0 | 5 | 6 | 11 => return Some(Decoded::Dead),
-            1 | 2 | 8 | 9 => Status::Active,
+            1 | 9 => Status::Runnable,
+            2 | 8 => Status::Running,
             3 => Status::Syscall,
             4 | 10 => Status::Waiting,
             _ => return None,
@@ -103,6 +117,12 @@ impl Goroutine {
             wait_since: word(offsets.wait_since)?,
             gopc: word(offsets.gopc)?,
             startpc: word(offsets.startpc)?,
+            parent: match offsets.parent {
+                0 => 0,
+                offset => word(offset)?,
+            },
+            is_locked: word(offsets.locked_m)? != 0,
+            waiting: word(offsets.waiting)?,
             stack,
             sp,
             pc,

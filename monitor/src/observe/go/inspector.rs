@@ -1,6 +1,9 @@
 //! The helper's side: reads Go programs and their goroutines.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    collections::HashSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use super::{
     frames,
@@ -14,6 +17,7 @@ use super::{
     reads::{check, list, read, some_stacks, threads},
     sites,
     stack::{Copied, Pcs},
+    timers,
 };
 use crate::observe::{
     helper::Who,
@@ -27,8 +31,8 @@ const BATCH: usize = 16 << 10;
 /// A walk over a process's goroutines.
 struct Walk {
     who: Who,
-    /// Addresses still to be read, in falling order.
-    left: Vec<u64>,
+    /// Addresses still to be read, in falling order, each with its place in the runtime's list.
+    left: Vec<(u64, u32)>,
 }
 
 /// Reads goroutines of other processes. It belongs into a process that may hang or die.
@@ -36,10 +40,26 @@ struct Walk {
 pub struct Inspector {
     programs: Programs<Program>,
     walk: Option<Walk>,
+    /// The walk's next batch, if it was read before it was asked for.
+    ahead: Option<Answer>,
 }
 
 impl Inspector {
     pub fn answer(&mut self, question: &Question) -> Answer {
+        match (question, self.ahead.take()) {
+            (Question::Next, Some(ahead)) => ahead,
+            _ => self.answer_now(question),
+        }
+    }
+
+    /// Goes on with a walk while the last answer is being taken in.
+    pub fn read_ahead(&mut self) {
+        if self.walk.is_some() && self.ahead.is_none() {
+            self.ahead = Some(self.answer_now(&Question::Next));
+        }
+    }
+
+    fn answer_now(&mut self, question: &Question) -> Answer {
         let answered = catch_unwind(AssertUnwindSafe(|| self.try_answer(question)));
         let answered = answered.unwrap_or_else(|_| {
             // Whatever was being changed may be half done.
@@ -55,11 +75,19 @@ impl Inspector {
         match question {
             Question::Begin(who) => self.begin(*who).map(Answer::Begun),
             Question::Next => self.next().map(Answer::Some),
-            Question::Stacks(who, wanted) => self.stacks(*who, wanted).map(Answer::Stacks),
+            Question::Stacks(who, wanted) => self.stacks(*who, wanted, false).map(Answer::Stacks),
+            Question::StacksNow(who, wanted) => self.stacks(*who, wanted, true).map(Answer::Stacks),
             Question::Name(who, stacks) => self.name(*who, stacks).map(Answer::Named),
             Question::Points(who) => {
                 let Placed { bias, program, .. } = self.program(*who)?;
                 Ok(Answer::Points(points::find(*who, &program, bias, &memory(*who)?)))
+            }
+            Question::Creators(who, made_at) => {
+                let Placed { program, .. } = self.program(*who)?;
+                let made_at = made_at.iter().take(MAX_SITES);
+                Ok(Answer::Creators(
+                    made_at.map(|pc| frames::creator(&program, *pc)).collect(),
+                ))
             }
             Question::Sites { who, made_at, runs } => {
                 let Placed { program, .. } = self.program(*who)?;
@@ -76,10 +104,11 @@ impl Inspector {
         self.walk = None;
         let Placed { bias, program, .. } = self.program(who)?;
         let mut memory = memory(who)?;
-        let mut left = list(&program, bias, &mut memory)?;
+        let listed = list(&program, bias, &mut memory)?;
+        let mut left: Vec<(u64, u32)> = listed.into_iter().zip(0..).collect();
         // As they lie in memory, so that neighbours are read together; each once, whatever the list says.
         left.sort_unstable_by(|a, b| b.cmp(a));
-        left.dedup();
+        left.dedup_by_key(|(address, _)| *address);
         let begun = Begun {
             version: program.version.text.clone(),
             count: left.len() as u64,
@@ -96,17 +125,22 @@ impl Inspector {
         let Placed { bias, program, .. } = self.program(walk.who)?;
         let mut memory = memory(walk.who)?;
         let from = walk.left.len().saturating_sub(BATCH);
-        let mut addresses = walk.left.split_off(from);
-        addresses.reverse();
+        let mut places = walk.left.split_off(from);
+        places.reverse();
+        let addresses: Vec<u64> = places.iter().map(|(address, _)| *address).collect();
         let mut batch = Batch {
             began: monotonic(),
             is_last: walk.left.is_empty(),
             ..Batch::default()
         };
         let mut goroutines = Vec::with_capacity(addresses.len());
-        for decoded in read(&program, &mut memory, &addresses) {
+        let mut orders = Vec::with_capacity(addresses.len());
+        for (decoded, (_, order)) in read(&program, &mut memory, &addresses).into_iter().zip(places) {
             match decoded {
-                Decoded::Live(goroutine) => goroutines.push(goroutine),
+                Decoded::Live(goroutine) => {
+                    goroutines.push(goroutine);
+                    orders.push(order);
+                }
                 Decoded::Dead => {}
                 Decoded::Invalid => batch.unreadable += 1,
             }
@@ -116,7 +150,8 @@ impl Inspector {
         batch.records = goroutines
             .iter()
             .zip(threads)
-            .map(|(goroutine, thread)| Record {
+            .zip(orders)
+            .map(|((goroutine, thread), order)| Record {
                 address: goroutine.address,
                 id: goroutine.id,
                 status: goroutine.status,
@@ -127,6 +162,9 @@ impl Inspector {
                 startpc: goroutine.startpc.wrapping_sub(bias),
                 place: goroutine.place(),
                 thread,
+                order,
+                parent: goroutine.parent,
+                is_locked: goroutine.is_locked,
             })
             .collect();
         if !batch.is_last {
@@ -135,21 +173,16 @@ impl Inspector {
         Ok(batch)
     }
 
-    fn stacks(&mut self, who: Who, wanted: &[Wanted]) -> Result<Stacks, Unknown> {
+    /// `again`: those that have run while their stacks were read are told to have.
+    fn stacks(&mut self, who: Who, wanted: &[Wanted], again: bool) -> Result<Stacks, Unknown> {
         let wanted = &wanted[..wanted.len().min(MAX_STACKS)];
         let Placed { bias, program, .. } = self.program(who)?;
         let mut memory = memory(who)?;
         let addresses: Vec<u64> = wanted.iter().map(|wanted| wanted.address).collect();
         let mut found = read(&program, &mut memory, &addresses);
         for (wanted, found) in wanted.iter().zip(&mut found) {
-            let is_same = |goroutine: &Goroutine| {
-                goroutine.id == wanted.id
-                    && goroutine.seq == wanted.seq
-                    && goroutine.place() == wanted.place
-                    && goroutine.status != Status::Active
-            };
             match found {
-                Decoded::Live(goroutine) if is_same(goroutine) => {}
+                Decoded::Live(goroutine) if is_still(goroutine, wanted) => {}
                 Decoded::Invalid => {}
                 _ => *found = Decoded::Dead,
             }
@@ -158,6 +191,7 @@ impl Inspector {
             outcomes: vec![Outcome::Moved; wanted.len()],
             stacks: Vec::new(),
         };
+        let timed = timed(&program, &mut memory, &found);
         let mut numbers = std::collections::HashMap::new();
         let mut order: Vec<usize> = (0..found.len()).collect();
         order.sort_unstable_by_key(|number| match &found[*number] {
@@ -195,17 +229,21 @@ impl Inspector {
                     answer.stacks.push(pcs.clone());
                     next
                 });
-                let is_io = program
-                    .reasons
-                    .get(usize::from(goroutine.reason))
-                    .map(String::as_str)
-                    == Some(poll::REASON);
+                let is_io = program.waits_for(goroutine) == Some(poll::REASON);
                 answer.outcomes[*number] = Outcome::Stack {
                     number: index,
-                    has_deadline: is_io
-                        && goroutine.status == Status::Waiting
-                        && poll::has_deadline(program.offsets, &mut memory, goroutine, bytes),
+                    has_deadline: timed.contains(number)
+                        || is_io && poll::has_deadline(program.offsets, &mut memory, goroutine, bytes),
                 };
+            }
+        }
+        if again {
+            let later = read(&program, &mut memory, &addresses);
+            for ((wanted, found), outcome) in wanted.iter().zip(later).zip(&mut answer.outcomes) {
+                match found {
+                    Decoded::Live(goroutine) if is_still(&goroutine, wanted) => {}
+                    _ => *outcome = Outcome::Moved,
+                }
             }
         }
         Ok(answer)
@@ -214,11 +252,12 @@ impl Inspector {
     fn name(&mut self, who: Who, stacks: &[Vec<u64>]) -> Result<Vec<Named>, Unknown> {
         let Placed { program, module, .. } = self.program(who)?;
         let one = |pcs: &Vec<u64>| {
-            let (frames, truncated) = frames::of_stack(&program, &module, pcs);
+            let told = frames::of_stack(&program, &module, pcs);
             Named {
-                block_site: sites::block_site(&frames, program.library.as_deref()),
-                frames,
-                truncated,
+                block_site: sites::block_site(&told.frames, program.library.as_deref()),
+                frames: told.frames,
+                within: told.within,
+                truncated: told.truncated,
             }
         };
         Ok(stacks.iter().take(MAX_NAMED).map(one).collect())
@@ -232,6 +271,33 @@ impl Inspector {
             Ok(program)
         })
     }
+}
+
+/// Of these goroutines the numbers of those that a timer will wake.
+fn timed(program: &Program, memory: &mut Memory, found: &[Decoded]) -> HashSet<usize> {
+    let (numbers, lists): (Vec<usize>, Vec<u64>) = found
+        .iter()
+        .enumerate()
+        .filter_map(|(number, found)| match found {
+            Decoded::Live(goroutine) => Some((number, goroutine)),
+            _ => None,
+        })
+        .filter(|(_, goroutine)| program.waits_for(goroutine).is_some_and(timers::may_end))
+        .map(|(number, goroutine)| (number, goroutine.waiting))
+        .unzip();
+    let ends = timers::end_by_themselves(program.offsets, memory, &lists, monotonic());
+    let numbers = numbers.into_iter().zip(ends);
+    numbers
+        .filter(|(_, ends)| *ends)
+        .map(|(number, _)| number)
+        .collect()
+}
+
+fn is_still(goroutine: &Goroutine, wanted: &Wanted) -> bool {
+    goroutine.id == wanted.id
+        && goroutine.seq == wanted.seq
+        && goroutine.place() == wanted.place
+        && goroutine.status != Status::Running
 }
 
 fn memory(who: Who) -> Result<Memory, Unknown> {

@@ -2,7 +2,7 @@
 //! the program.
 //!
 //! In the helper process: `buildinfo` (the version), `pclntab` (its table of functions), `program` (where the runtime
-//! has what), `reads`, `goroutine`, `stack`, `poll` (reads of the process), `frames`, `wrapper`,
+//! has what), `reads`, `goroutine`, `stack`, `poll`, `timers` (reads of the process), `frames`, `wrapper`,
 //! `sites` (names), `points` (where probes go), `inspector` (answers). In the monitor: `worker` (asks), `tracker` (since
 //! when), `reasons`, `view` (tasks), `spawning` and `books` (who makes goroutines).
 //! What must be added for a new version of Go is one entry in `offsets`.
@@ -23,6 +23,7 @@ mod reasons;
 mod sites;
 mod spawning;
 mod stack;
+mod timers;
 mod tracker;
 mod view;
 mod worker;
@@ -35,7 +36,7 @@ pub use protocol::{Answer, Question};
 
 use spawning::Spawning;
 use view::View;
-use worker::Go;
+use worker::{Go, Wanted};
 
 use crate::{
     model::{Observation, ProcessId, SpawnReport, Stack, Task, WaitClass},
@@ -79,11 +80,12 @@ impl Goroutines {
         self.lookout.helper_pid()
     }
 
-    /// Orders a look at each process that may run Go.
-    pub fn look(&mut self, observations: &[Observation]) {
+    /// Orders a look at each process that may run Go; with `whole` at that one alone, of which all is to be told then.
+    pub fn look(&mut self, observations: &[Observation], whole: Option<ProcessId>) {
         let spawning = self.spawning.as_ref();
-        self.lookout.look(observations, |process| {
-            spawning.map(|it| it.unnamed(process)).unwrap_or_default()
+        self.lookout.look(observations, whole, |process| Wanted {
+            unnamed: spawning.map(|it| it.unnamed(process)).unwrap_or_default(),
+            whole: whole.is_some(),
         });
         let lookout = &self.lookout;
         self.versions.retain(|process, _| lookout.is_watched(*process));
@@ -157,6 +159,7 @@ fn add(observation: &mut Observation, view: View) {
                 && let Some(task) = tasks.get_mut(index)
             {
                 wait_of_thread(task, thread);
+                tell_of_thread(task, thread);
             }
         }
     }
@@ -181,6 +184,14 @@ fn wait_of_thread(task: &mut Task, thread: &Task) {
         }
         // It runs, or the call has a timeout.
         None => task.wait = None,
+    }
+}
+
+/// Of one whose wait ends by itself there is still something to tell.
+fn tell_of_thread(task: &mut Task, thread: &Task) {
+    if let (Some(facts), Some(told)) = (&mut task.facts, &thread.facts) {
+        facts.state = told.state;
+        facts.reason = told.reason.clone().or_else(|| facts.reason.take());
     }
 }
 

@@ -10,6 +10,7 @@ use iced_x86::{Code, Decoder, DecoderOptions, Register};
 
 use super::{
     buildinfo::{self, Version},
+    goroutine::{Goroutine, Status},
     offsets::{self, Offsets},
     pclntab::{Function, Header, Pclntab},
 };
@@ -69,6 +70,26 @@ pub struct Program {
 }
 
 impl Program {
+    /// The runtime's text for what a goroutine waits for; `None` of one that does not wait.
+    pub fn waits_for(&self, goroutine: &Goroutine) -> Option<&str> {
+        let reason = self.reasons.get(usize::from(goroutine.reason));
+        reason
+            .map(String::as_str)
+            .filter(|_| goroutine.status == Status::Waiting)
+    }
+
+    /// Where an address is in the program's file; the address itself where it is in none of its segments.
+    pub fn file_offset(&self, address: u64) -> u64 {
+        let segments = self.functions.space().segments().iter();
+        let inside = |segment: &&Segment| {
+            (segment.address..segment.address.saturating_add(segment.file_size)).contains(&address)
+        };
+        segments
+            .clone()
+            .find(inside)
+            .map_or(address, |segment| address - segment.address + segment.offset)
+    }
+
     /// `bias`: how far behind the linker's addresses the process has the program.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::goroutine::Status;
-use crate::model::{Frame, Site};
+use crate::model::{Creator, Frame, Site};
 
 pub use crate::observe::{helper::Who, programs::Unknown};
 
@@ -24,6 +24,8 @@ pub enum Question {
     Next,
     /// Stacks of goroutines that have not run since they were read.
     Stacks(Who, Vec<Wanted>),
+    /// The same of such as may run at any moment: they are looked at once more when their stacks have been read.
+    StacksNow(Who, Vec<Wanted>),
     /// The frames of stacks.
     Name(Who, Vec<Vec<u64>>),
     /// The places that goroutines were made at (behind the call), and what they run.
@@ -34,6 +36,8 @@ pub enum Question {
     },
     /// Where the probes go that count its goroutines.
     Points(Who),
+    /// What a traceback calls the places that goroutines were made at.
+    Creators(Who, Vec<u64>),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,6 +52,7 @@ pub enum Answer {
     },
     /// `None` when none can be put in safely.
     Points(Option<Points>),
+    Creators(Vec<Option<Creator>>),
     Refused(Unknown),
 }
 
@@ -87,6 +92,11 @@ pub struct Record {
     pub place: u32,
     /// Its thread as its own PID namespace numbers it, or 0.
     pub thread: u64,
+    /// Its place in the runtime's list.
+    pub order: u32,
+    /// Number of the goroutine that made it, or 0.
+    pub parent: u64,
+    pub is_locked: bool,
 }
 
 /// A goroutine whose stack is wanted, as it was.
@@ -124,6 +134,8 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     pub frames: Vec<Frame>,
+    /// How far into its function each of them is; 0 of inlined ones.
+    pub within: Vec<u32>,
     pub truncated: bool,
     pub block_site: Option<Site>,
 }

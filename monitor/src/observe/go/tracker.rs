@@ -97,11 +97,11 @@ impl Entry {
     /// It has run since it was looked at: it waits since `now` at most, and the next look begins anew.
     pub const fn has_run(&mut self, now: u64) {
         self.since = now;
-        self.status = Status::Active;
+        self.status = Status::Running;
     }
 
     fn is_still(&self, before: &Self) -> bool {
-        self.status != Status::Active
+        !self.status.is_active()
             && before.status == self.status
             && before.seq == self.seq
             && before.place == self.place
@@ -153,7 +153,7 @@ impl Tracker {
 
     /// How long it has not run; `None` of one that runs or may run.
     pub fn age(&self, entry: &Entry) -> Option<Duration> {
-        let is_still = entry.status != Status::Active;
+        let is_still = !entry.status.is_active();
         is_still.then(|| Duration::from_nanos(self.looked_at.saturating_sub(entry.since)))
     }
 

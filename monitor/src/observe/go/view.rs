@@ -131,10 +131,10 @@ impl Memory {
     }
 
     /// What the runtime says that it waits for, and what that means.
-    fn wait_of(&self, entry: &Entry) -> (Reason, Nature) {
+    pub fn wait_of(&self, entry: &Entry) -> (Reason, Nature) {
         let unknown = || (Reason::Static("waiting"), Nature::Open(WaitClass::Internal));
         let told = match entry.status {
-            Status::Active => return (Reason::Static(""), Nature::Passing),
+            Status::Running | Status::Runnable => return (Reason::Static(""), Nature::Passing),
             Status::Syscall => (Reason::Static("syscall"), Nature::Open(WaitClass::External)),
             Status::Waiting => self
                 .reasons
@@ -196,13 +196,28 @@ impl Memory {
         numbers.map(|(pcs, number)| (pcs.clone(), *number)).collect()
     }
 
-    pub fn name_stack(&mut self, number: u32, named: Named, truncated: bool) {
-        let stack = Stack {
+    /// Whether the runtime itself would not show it: it is its own, and runs nothing of the program just now.
+    pub fn is_runtimes(&self, entry: &Entry, nature: Nature) -> bool {
+        let runs = self
+            .runs
+            .site(entry.runs)
+            .map_or("", |site| site.function.as_str());
+        let is_at_work = runs_finalizers(runs) && (entry.status.is_active() || nature != Nature::Passing);
+        is_runtime(runs) && !is_at_work
+    }
+
+    /// A stack with names.
+    pub fn stack_of(&mut self, named: Named, truncated: bool) -> Stack {
+        Stack {
             block_site: named.block_site.map(|site| self.intern(site)),
             frames: named.frames,
             truncated: named.truncated || truncated,
             entry: None,
-        };
+        }
+    }
+
+    pub fn name_stack(&mut self, number: u32, named: Named, truncated: bool) {
+        let stack = self.stack_of(named, truncated);
         if let Some(place) = self.stacks.get_mut(number as usize) {
             *place = Some(Arc::new(stack));
         }
@@ -300,6 +315,7 @@ impl Memory {
                 entry: self.runs.site(entry.runs).cloned(),
                 spawn_site: self.made_at.site(entry.made_at).cloned(),
                 waits_for: None,
+                facts: None,
             });
         }
         View {

@@ -1,11 +1,15 @@
 //! How goroutines are looked at: the questions to the helper, and what is made of the answers.
 
+mod whole;
+
 use std::{
     collections::BTreeSet,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
+
+use whole::Whole;
 
 use super::{
     protocol::{Answer, Batch, MAX_NAMED, MAX_SITES, MAX_STACKS, Outcome, Points, Question},
@@ -33,6 +37,14 @@ pub struct Go {
     pub threshold: Duration,
 }
 
+/// What a look is told besides the process.
+pub struct Wanted {
+    /// What is to be named besides.
+    pub unnamed: Vec<Place>,
+    /// Whether all is to be told of all its goroutines, with the stacks of those that do not run.
+    pub whole: bool,
+}
+
 /// What is remembered of a process.
 #[derive(Default)]
 pub struct Process {
@@ -40,6 +52,8 @@ pub struct Process {
     version: String,
     /// `None`: not asked for.
     points: Option<Option<Arc<Points>>>,
+    /// What was read for a look that is to tell all, until it is told.
+    whole: Option<Whole>,
 }
 
 impl Process {
@@ -86,14 +100,13 @@ impl Runtime for Go {
         unresponsive: Cause::GoroutinesUnresponsive,
         pending: Cause::GoroutinesPending,
     };
-    /// What is to be named besides.
-    type Order = Vec<Place>;
+    type Order = Wanted;
     type Process = Process;
     type View = View;
 
     fn look(
         &self,
-        unnamed: &Vec<Place>,
+        wanted: &Wanted,
         process: &mut Process,
         asker: &mut Asker<'_>,
     ) -> Result<BTreeSet<Cause>, Failure> {
@@ -109,13 +122,14 @@ impl Runtime for Go {
             };
             process.points = Some(points.map(Arc::new));
         }
-        process.number(unnamed);
+        process.number(&wanted.unnamed);
         let memory = &mut process.memory;
         memory.set_reasons(begun.reasons);
         let mut incomplete = BTreeSet::new();
         // Of those that there ever were; how many live is seen only then.
         let mut entries = Vec::with_capacity(usize::try_from(begun.count).unwrap_or(0).min(MAX_RESERVED));
         let mut began = None;
+        let mut whole = wanted.whole.then(Whole::default);
         loop {
             let Answer::Some(batch) = ask(asker, &Question::Next)? else {
                 return Err(asker.another_answer());
@@ -132,6 +146,9 @@ impl Runtime for Go {
                     .iter()
                     .map(|record| memory.entry(record, began, batch.ended)),
             );
+            if let Some(whole) = &mut whole {
+                whole.note(records, batch.ended);
+            }
             if *unreadable > 0 {
                 incomplete.insert(Cause::GoroutinesUnreadable);
             }
@@ -142,6 +159,11 @@ impl Runtime for Go {
         let read = begun_at.elapsed();
         memory.tracker.look(began.unwrap_or_default(), entries);
         name_places(memory, asker)?;
+        if let Some(mut whole) = whole {
+            whole.read(memory, self.reads_stacks, asker)?;
+            process.whole = Some(whole);
+            return Ok(incomplete);
+        }
         if !self.reads_stacks {
             return Ok(incomplete);
         }
@@ -161,8 +183,15 @@ impl Runtime for Go {
         Ok(incomplete)
     }
 
-    fn view(&self, unnamed: &Vec<Place>, process: &mut Process, incomplete: BTreeSet<Cause>) -> View {
-        process.view(self.reads_stacks.then_some(self.threshold), incomplete, unnamed)
+    fn view(&self, wanted: &Wanted, process: &mut Process, incomplete: BTreeSet<Cause>) -> View {
+        match process.whole.take() {
+            Some(whole) => whole.complete(process.view(None, incomplete, &wanted.unnamed), &process.memory),
+            None => process.view(
+                self.reads_stacks.then_some(self.threshold),
+                incomplete,
+                &wanted.unnamed,
+            ),
+        }
     }
 
     fn nothing(&self, process: &Process, cause: Cause) -> View {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     identify::Stack,
-    model::{ProcessId, Registers},
+    model::{ModuleFile, ProcessId, Registers},
     observe::{bpf::SpawnEvent, go, tokio},
 };
 
@@ -140,6 +140,21 @@ impl Helper {
         };
         match self.ask(process, request, STACK_DEADLINE)? {
             Reply::SpawnPoints(points) => points.map_err(HelperError::Refused),
+            _ => Err(another_answer()),
+        }
+    }
+
+    /// The files whose code the process has mapped.
+    ///
+    /// # Errors
+    /// As [`Self::stack`].
+    pub fn modules(&mut self, process: ProcessId, tid: u32) -> Result<Vec<ModuleFile>, HelperError> {
+        let request = Request::Modules {
+            pid: process.pid,
+            tid,
+        };
+        match self.ask(process, request, STACK_DEADLINE)? {
+            Reply::Modules(modules) => modules.map_err(HelperError::Refused),
             _ => Err(another_answer()),
         }
     }

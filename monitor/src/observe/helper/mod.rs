@@ -21,7 +21,7 @@ pub use server::serve;
 
 use crate::{
     identify::{Identity, Stack},
-    model::{ProcessId, Registers, Site},
+    model::{ModuleFile, ProcessId, Registers, Site},
     observe::{go, thread::spawns::Origin, tokio},
 };
 
@@ -70,6 +70,8 @@ enum Request {
     Tokio(tokio::Question),
     /// What a running thread was started with.
     ThreadStart { pid: u32, tid: u32, thread_pointer: u64 },
+    /// The files whose code a process has mapped.
+    Modules { pid: u32, tid: u32 },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -82,6 +84,7 @@ enum Reply {
     Go(go::Answer),
     Tokio(tokio::Answer),
     ThreadStart(Result<ThreadStart, String>),
+    Modules(Result<Vec<ModuleFile>, String>),
 }
 
 /// A place for the spawn probe.
@@ -187,7 +190,7 @@ mod tests {
         /// A helper that a hostile file has taken over may say anything: an error, or something of a bounded size.
         #[test]
         fn any_bytes_are_an_error_or_a_bounded_message(
-            kind in 0_u8..8,
+            kind in 0_u8..9,
             bytes in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(0x7f), Just(0xff), any::<u8>()], 0..300),
         ) {
             let bytes = [&[kind], bytes.as_slice()].concat();

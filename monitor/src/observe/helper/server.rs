@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{Asked, MAX_READ, Reply, Request, receive, send};
 use crate::{
-    identify::{Inspector, Options},
+    identify::{Inspector, Options, modules},
     observe::{go, memory::read_present, thread::holders::is_private, tokio},
 };
 
@@ -51,6 +51,7 @@ pub fn serve(debug_dirs: impl Iterator<Item = PathBuf>) -> io::Result<()> {
             &mut stream,
             &answer(&mut inspector, &mut runtimes, &asked.request),
         )?;
+        runtimes.go.read_ahead();
     }
 }
 
@@ -87,6 +88,9 @@ fn answer(inspector: &mut Inspector, runtimes: &mut Runtimes, request: &Request)
                 .thread_start(*pid, *tid, *thread_pointer)
                 .map_err(|error| error.to_string()),
         ),
+        Request::Modules { pid, tid } => {
+            Reply::Modules(modules(*pid, *tid).map_err(|error| error.to_string()))
+        }
         Request::Birth(birth) => Reply::Birth(inspector.birth(birth).map_err(|error| error.to_string())),
     }
 }

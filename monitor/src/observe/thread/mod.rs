@@ -30,7 +30,7 @@ use self::{
 use super::{bpf::TaskRecord, helper::Helper};
 use crate::{
     identify::text::clean,
-    model::{Anchor, Cause, Kind, Observation, Process, ProcessId, Registers, Task, Wait},
+    model::{self, Anchor, Cause, Facts, Kind, Observation, Process, ProcessId, Registers, Task, Wait},
 };
 
 /// Selected, but without an entry of the futex probes.
@@ -46,6 +46,8 @@ pub struct Threads {
     /// Waits younger than this are not worth a look into the target's memory.
     threshold: Duration,
     futex_probes: bool,
+    /// Of this process all is told.
+    whole: Option<u32>,
     pass: Pass,
 }
 
@@ -71,8 +73,14 @@ impl Threads {
             futex_waits: HashMap::new(),
             threshold,
             futex_probes,
+            whole: None,
             pass: Pass::default(),
         }
+    }
+
+    /// From the next pass on all is to be told of the threads of the process with this pid, whatever they do.
+    pub fn tell_all_of(&mut self, pid: Option<u32>) {
+        self.whole = pid;
     }
 
     /// Starts a pass.
@@ -106,18 +114,25 @@ impl Threads {
             observation.incomplete.insert(Cause::ProbesFull);
         }
         self.pass.records.entry(process.id).or_default().push(*record);
-        let wait = match state {
+        let slept = match state {
             State::Sleeping => self.sleeping(record, index, offset, helper),
             State::Held(cause) => {
                 self.pass.observations[index].incomplete.insert(cause);
-                self.waits.held(record, offset)
+                self.waits.held(record, offset).map(|(call, since)| Slept {
+                    call,
+                    since,
+                    is_unbounded: true,
+                })
             }
             _ => {
                 self.waits.active(record);
                 None
             }
         };
-        let wait = wait.map(|(call, since)| Wait {
+        let facts =
+            (self.whole == Some(process.id.pid)).then(|| Box::new(facts(record, state, slept.as_ref())));
+        let unbounded = slept.filter(|slept| slept.is_unbounded);
+        let wait = unbounded.map(|Slept { call, since, .. }| Wait {
             reason: call.reason,
             class: call.class,
             age: age(record, since),
@@ -133,6 +148,7 @@ impl Threads {
             entry: None,
             spawn_site: None,
             waits_for: None,
+            facts,
         });
     }
 
@@ -171,14 +187,14 @@ impl Threads {
         })
     }
 
-    /// The wait of a sleeping thread; `None` when it ends by itself.
+    /// The wait of a sleeping thread; `None` when it is not known.
     fn sleeping(
         &mut self,
         record: &TaskRecord,
         index: usize,
         offset: i64,
         helper: &mut Helper,
-    ) -> Option<(syscalls::Call, Since)> {
+    ) -> Option<Slept> {
         let process = self.pass.observations[index].process.id;
         let incomplete = &mut self.pass.observations[index].incomplete;
         if record.record_flags & record_flags::NO_REGISTERS != 0 {
@@ -205,17 +221,45 @@ impl Threads {
             boottime_offset: self.pass.boottime_offset,
         };
         let read = |address, length| helper.read(process, record.tid, address, length);
-        match self
+        let is_worth_a_look = age(record, since) >= self.threshold;
+        let is_unbounded = self
             .waits
-            .is_unbounded(record, &call, &clocks, age(record, since) >= self.threshold, read)
-        {
-            Ok(true) => Some((call, since)),
-            Ok(false) => None,
-            Err(_) => {
+            .is_unbounded(record, &call, &clocks, is_worth_a_look, read)
+            .unwrap_or_else(|_| {
                 incomplete.insert(Cause::Timeout);
-                None
-            }
-        }
+                false
+            });
+        Some(Slept {
+            call,
+            since,
+            is_unbounded,
+        })
+    }
+}
+
+/// A wait.
+struct Slept {
+    call: syscalls::Call,
+    since: Since,
+    /// It does not end by itself.
+    is_unbounded: bool,
+}
+
+fn facts(record: &TaskRecord, state: State, slept: Option<&Slept>) -> Facts {
+    let state = match state {
+        State::Held(_) => model::State::Stopped,
+        State::Sleeping => model::State::Waiting,
+        State::Active | State::Gone if record.on_cpu == 0 && record.state == 0 => model::State::Runnable,
+        State::Active | State::Gone => model::State::Running,
+    };
+    let slept = slept.filter(|_| state == model::State::Waiting);
+    Facts {
+        state,
+        reason: slept.map(|slept| slept.call.reason.clone()),
+        age: slept.map(|slept| age(record, slept.since)),
+        anchor: slept.and_then(|slept| anchor(record, slept.since)),
+        made_by: None,
+        trace: None,
     }
 }
 

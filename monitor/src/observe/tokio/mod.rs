@@ -94,9 +94,9 @@ impl Tasks {
         self.lookout.helper_pid()
     }
 
-    /// Orders a look at each process that may run tokio.
-    pub fn look(&mut self, observations: &[Observation], records: &Records) {
-        self.lookout.look(observations, |process| {
+    /// Orders a look at each process that may run tokio, or at one alone.
+    pub fn look(&mut self, observations: &[Observation], records: &Records, only: Option<ProcessId>) {
+        self.lookout.look(observations, only, |process| {
             let records = records.get(&process).map(Vec::as_slice).unwrap_or_default();
             Threads {
                 pointers: records
@@ -111,6 +111,7 @@ impl Tasks {
                     .filter(|sp| *sp != 0)
                     .collect(),
                 has_workers: records.iter().any(is_worker),
+                whole: only.is_some(),
             }
         });
         let lookout = &self.lookout;
@@ -150,6 +151,7 @@ impl Tasks {
             let View {
                 is_known,
                 mut tasks,
+                is_whole,
                 suspects,
                 file,
                 incomplete,
@@ -157,6 +159,8 @@ impl Tasks {
             observation.incomplete.extend(incomplete);
             for suspect in &suspects {
                 let since = polls.as_ref().and_then(|polls| polls.since(process, suspect));
+                // Where all is told nothing is judged.
+                let since = since.or(is_whole.then_some(suspect.since));
                 let Some(since) = since else {
                     if now.saturating_sub(suspect.since) >= threshold.as_nanos() as u64 {
                         observation.incomplete.insert(Cause::TokioPolls);

@@ -10,9 +10,9 @@ use std::{
 use super::{
     protocol::Chain,
     task::Status,
-    tracker::{Awaited, Tracker},
+    tracker::{Awaited, Entry, Tracker},
 };
-use crate::model::{Cause, Kind, Reason, Site, Stack, Task, WaitClass};
+use crate::model::{Cause, Facts, Kind, Reason, Site, Stack, State, Task, WaitClass};
 
 /// Futures of one process that are told apart.
 const MAX_FUTURES: usize = 64 << 10;
@@ -25,6 +25,8 @@ pub struct View {
     /// Whether a look has come to its end.
     pub is_known: bool,
     pub tasks: Vec<Task>,
+    /// Whether all is told of all tasks.
+    pub is_whole: bool,
     /// Those that wait for what need not come.
     pub suspects: Vec<Suspect>,
     /// The file that probes go into.
@@ -142,9 +144,10 @@ impl Memory {
         }
     }
 
-    /// Indices of tasks of which it is to be asked what they await: they wait, and seem to go on waiting.
-    pub fn unasked(&self) -> Vec<usize> {
-        let is_first = !self.tracker.has_looked;
+    /// Indices of tasks of which it is to be asked what they await: they wait, and seem to go on waiting; or all that
+    /// wait.
+    pub fn unasked(&self, all: bool) -> Vec<usize> {
+        let is_first = all || !self.tracker.has_looked;
         let entries = self.tracker.entries().iter().enumerate();
         entries
             .filter(|(_, entry)| {
@@ -190,19 +193,23 @@ impl Memory {
         }
     }
 
-    /// The tasks of the last look.
-    pub fn view(&self, threshold: Duration, now: u64, mut incomplete: BTreeSet<Cause>) -> View {
+    /// The tasks of the last look; `whole`: all that is known of each.
+    pub fn view(&self, threshold: Duration, now: u64, mut incomplete: BTreeSet<Cause>, whole: bool) -> View {
         let entries = self.tracker.entries();
         let mut tasks = Vec::with_capacity(entries.len());
         let mut suspects = Vec::new();
         for entry in entries {
             let future = self.futures.get(entry.future as usize);
+            let chain = match entry.awaited() {
+                Awaited::Number(number) => self.chains.get(number as usize),
+                Awaited::Unknown | Awaited::Unasked => None,
+            };
             match entry.awaited() {
-                Awaited::Number(number) => {
+                Awaited::Number(_) => {
                     if let Some(Kept {
                         stack,
                         waits: Some((reason, class)),
-                    }) = self.chains.get(number as usize)
+                    }) = chain
                     {
                         suspects.push(Suspect {
                             index: tasks.len(),
@@ -228,18 +235,41 @@ impl Memory {
                 start: 0,
                 wait: None,
                 name: None,
-                stack: None,
+                stack: chain.filter(|_| whole).map(|chain| Arc::clone(&chain.stack)),
                 entry: future.and_then(|future| future.site.clone()),
                 spawn_site: None,
                 waits_for: None,
+                facts: whole.then(|| Box::new(facts(entry, chain, now))),
             });
         }
         View {
             is_known: true,
             tasks,
+            is_whole: whole,
             suspects,
             file: self.file.clone(),
             incomplete,
         }
+    }
+}
+
+fn facts(entry: &Entry, chain: Option<&Kept>, now: u64) -> Facts {
+    let (state, reason) = match entry.status {
+        Status::Running => (State::Running, None),
+        Status::Notified => (State::Runnable, None),
+        Status::Idle => (State::Waiting, None),
+        Status::Complete => (State::Waiting, Some(Reason::Static("complete"))),
+    };
+    let waits = chain.and_then(|chain| chain.waits.as_ref());
+    Facts {
+        state,
+        reason: reason.or_else(|| waits.map(|(reason, _)| reason.clone())),
+        // Of one that was seen once only nothing is known.
+        age: entry
+            .is_still
+            .then(|| Duration::from_nanos(now.saturating_sub(entry.since))),
+        anchor: None,
+        made_by: None,
+        trace: None,
     }
 }

@@ -36,6 +36,8 @@ pub struct Threads {
     pub stacks: Vec<u64>,
     /// Whether some of them are tokio's own.
     pub has_workers: bool,
+    /// Whether all is to be told of all tasks, also of those that were not seen before.
+    pub whole: bool,
 }
 
 impl Runtime for Tokio {
@@ -99,7 +101,7 @@ impl Runtime for Tokio {
             point(memory, asker)?;
         }
         if self.reads_stacks {
-            let unasked = memory.unasked();
+            let unasked = memory.unasked(threads.whole);
             ask_awaits(memory, &unasked, asker)?;
         }
         memory.tracker.has_looked = true;
@@ -112,8 +114,8 @@ impl Runtime for Tokio {
         Ok(incomplete)
     }
 
-    fn view(&self, _: &Threads, memory: &mut Memory, incomplete: BTreeSet<Cause>) -> View {
-        memory.view(self.threshold, monotonic(), incomplete)
+    fn view(&self, threads: &Threads, memory: &mut Memory, incomplete: BTreeSet<Cause>) -> View {
+        memory.view(self.threshold, monotonic(), incomplete, threads.whole)
     }
 
     fn nothing(&self, _: &Memory, cause: Cause) -> View {

@@ -27,8 +27,22 @@ pub fn groups(expected: &[Expected<'_>]) -> Groups {
 
 /// The program, running these scenarios. `None` (and the test is skipped) where this machine cannot build it.
 pub fn start(test: &str, version: &str, flavor: Flavor, scenarios: &[&str]) -> Option<Target> {
+    start_with(test, version, flavor, scenarios, ("GODEBUG", ""))
+}
+
+/// The same, with a variable in its environment.
+pub fn start_with(
+    test: &str,
+    version: &str,
+    flavor: Flavor,
+    scenarios: &[&str],
+    (name, value): (&str, &str),
+) -> Option<Target> {
     let test = format!("{test} (Go {version}, {flavor:?})");
-    let started = go::build(version, flavor).and_then(|command| Target::start_command(command, scenarios));
+    let started = go::build(version, flavor).and_then(|mut command| {
+        command.env(name, value);
+        Target::start_command(command, scenarios)
+    });
     testbed::or_skip(&test, started).unwrap_or_else(|error| panic!("{test}: {error:#}"))
 }
 

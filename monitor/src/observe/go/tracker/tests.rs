@@ -14,6 +14,9 @@ fn waiting(id: u64, seq: u8) -> Record {
         startpc: 2,
         place: 3,
         thread: 0,
+        order: 0,
+        parent: 0,
+        is_locked: false,
     }
 }
 
@@ -76,7 +79,7 @@ fn another_place_reason_or_state_is_another_wait() {
 #[test]
 fn who_runs_does_not_wait_however_often_it_is_seen() {
     let running = Record {
-        status: Status::Active,
+        status: Status::Running,
         ..waiting(1, 7)
     };
     let mut tracker = Tracker::default();

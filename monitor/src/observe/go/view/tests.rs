@@ -24,6 +24,9 @@ fn record(id: u64, runs: u64, reason: u8, status: Status) -> Record {
         startpc: runs,
         place: 1,
         thread: 40 + id,
+        order: 0,
+        parent: 0,
+        is_locked: false,
     }
 }
 
@@ -68,7 +71,7 @@ fn what_ends_by_itself_or_is_the_runtimes_own_is_a_task_and_not_blocked() {
         record(4, 101, 1, Status::Waiting),
         record(5, 102, 4, Status::Waiting),
         record(6, 102, 1, Status::Waiting),
-        record(7, 100, 1, Status::Active),
+        record(7, 100, 1, Status::Running),
         // A reason that is not in the table.
         record(8, 100, 60, Status::Waiting),
     ];
@@ -129,6 +132,7 @@ fn stacks_are_asked_for_once_and_only_for_what_is_blocked() {
     assert!(memory.unasked(THRESHOLD).is_empty());
     let named = Named {
         frames: Vec::new(),
+        within: Vec::new(),
         truncated: false,
         block_site: site("main.wait"),
     };

@@ -1,5 +1,7 @@
 //! `taskleak check`: what a test has left behind.
 
+mod command;
+
 use std::{path::PathBuf, process::Output};
 
 use testbed::Program;
@@ -134,7 +136,7 @@ fn reports_are_for_machines() {
     );
     let xml = std::fs::read_to_string(report.path()).unwrap();
     assert!(
-        xml.contains("<testsuite name=\"taskleak\" tests=\"1\" failures=\"1\""),
+        xml.contains("<testsuites name=\"taskleak\" tests=\"1\" skipped=\"0\" failures=\"1\""),
         "{xml}"
     );
     assert!(xml.contains("<failure message=\"blockers (pid "), "{xml}");
@@ -150,7 +152,7 @@ fn reports_are_for_machines() {
 #[test]
 fn a_goroutine_that_a_handler_left_is_found_by_its_name() {
     let scenarios = ["article_log_follower=2", "article_producer=3"];
-    let Some(target) = super::go::bed::start("check::go", "1.27", testbed::go::Flavor::Plain, &scenarios)
+    let Some(target) = crate::go::bed::start("check::go", "1.27", testbed::go::Flavor::Plain, &scenarios)
     else {
         return;
     };
@@ -168,6 +170,31 @@ fn a_goroutine_that_a_handler_left_is_found_by_its_name() {
         r"^main\.randomStream$",
     ];
     let (code, text) = check(target.pid(), &args);
+    assert_eq!(code, Some(0), "{text}");
+}
+
+#[test]
+fn what_is_denied_is_a_fault_while_it_lives_and_all_that_was_there_is_a_baseline() {
+    let scenarios = ["sleep=2", "article_endless_loop=1", "ticker=1"];
+    let Some(target) = crate::go::bed::start("check::alive", "1.27", testbed::go::Flavor::Plain, &scenarios)
+    else {
+        return;
+    };
+    let pid = target.pid().to_string();
+    let (code, text) = check(target.pid(), &[]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = check(target.pid(), &["--deny", "idleSleep"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("2 goroutines left behind at main.idleSleep"),
+        "{text}"
+    );
+    // It runs: nothing is known of it but what it runs.
+    let (code, text) = check(target.pid(), &["--deny", "endlessLoop"]);
+    assert_eq!(code, Some(1), "{text}");
+    let all = taskleak(&["stacks", &pid, "--format", "json"]);
+    let baseline = File::new("all.json", &all.stdout);
+    let (code, text) = check(target.pid(), &["--deny", "^main", "--baseline", baseline.path()]);
     assert_eq!(code, Some(0), "{text}");
 }
 

@@ -1,0 +1,241 @@
+//! A look at which all is told of all goroutines, blocked or not: with the stacks of those that do not run, and what
+//! the runtime's own traceback prints of each (runtime/traceback.go, `goroutineheader` and `printcreatedby`, Go 1.19 to
+//! 1.27).
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use super::{
+    super::{
+        goroutine::Status,
+        protocol::{Answer, MAX_NAMED, MAX_SITES, MAX_STACKS, Outcome, Pcs, Question, Record},
+        tracker::Entry,
+        view::{Memory, View},
+    },
+    ask,
+};
+use crate::{
+    model::{Cause, Creator, Facts, Reason, Stack, State, Task, Trace},
+    observe::worker::{Asker, Failure},
+};
+
+/// Stacks of one process that are told apart; goroutines with others have none.
+const MAX_DIFFERENT: usize = 100_000;
+/// ns
+const MINUTE: u64 = 60_000_000_000;
+
+/// What a record tells beyond what is kept of it.
+struct Extra {
+    status: Status,
+    order: u32,
+    parent: u64,
+    is_locked: bool,
+    /// As the runtime counts them: since a garbage collection found it waiting.
+    minutes: u64,
+    gopc: u64,
+}
+
+/// A stack with its names, and how far into its function each frame is.
+type Told = (Arc<Stack>, Arc<[u32]>);
+
+/// All that was read beyond what is remembered from look to look.
+#[derive(Default)]
+pub struct Whole {
+    extras: HashMap<u64, Extra>,
+    /// By goroutine.
+    outcomes: HashMap<u64, Outcome>,
+    numbers: HashMap<Pcs, u32>,
+    stacks: Vec<Option<Told>>,
+    creators: HashMap<u64, Option<Arc<Creator>>>,
+}
+
+impl Whole {
+    /// Takes down what some records tell; `now`: when they were read, CLOCK_MONOTONIC ns.
+    pub fn note(&mut self, records: &[Record], now: u64) {
+        self.extras.extend(records.iter().map(|record| {
+            let since = Some(record.wait_since).filter(|since| *since != 0 && !record.status.is_active());
+            let extra = Extra {
+                status: record.status,
+                order: record.order,
+                parent: record.parent,
+                is_locked: record.is_locked,
+                minutes: since.map_or(0, |since| now.saturating_sub(since) / MINUTE),
+                gopc: record.gopc,
+            };
+            (record.id, extra)
+        }));
+    }
+
+    /// Adds it to the tasks of a view that was made from the same look.
+    pub fn complete(mut self, mut view: View, memory: &Memory) -> View {
+        for (task, entry) in view.tasks.iter_mut().zip(memory.tracker.entries()) {
+            let Some(extra) = self.extras.remove(&task.id) else {
+                continue;
+            };
+            let outcome = self.outcomes.get(&task.id).copied();
+            let told = match outcome {
+                Some(Outcome::Stack { number, .. }) => self.stacks.get(number as usize).cloned().flatten(),
+                _ => None,
+            };
+            note_outcome(task, outcome, told.is_some(), &mut view.incomplete);
+            let (stack, within) = told.unzip();
+            task.stack = stack;
+            task.facts = Some(Box::new(self.facts(
+                task.id,
+                entry,
+                &extra,
+                outcome,
+                within.unwrap_or_default(),
+                memory,
+            )));
+        }
+        view
+    }
+
+    fn facts(
+        &self,
+        id: u64,
+        entry: &Entry,
+        extra: &Extra,
+        outcome: Option<Outcome>,
+        within: Arc<[u32]>,
+        memory: &Memory,
+    ) -> Facts {
+        let (reason, nature) = memory.wait_of(entry);
+        let has_moved = outcome == Some(Outcome::Moved);
+        let (state, status) = match extra.status {
+            _ if has_moved => (State::Running, Reason::Static("running")),
+            Status::Running => (State::Running, Reason::Static("running")),
+            Status::Runnable => (State::Runnable, Reason::Static("runnable")),
+            Status::Syscall => (State::Waiting, Reason::Static("syscall")),
+            Status::Waiting if reason.is_empty() => (State::Waiting, Reason::Static("waiting")),
+            Status::Waiting => (State::Waiting, reason),
+        };
+        let is_waiting = state == State::Waiting;
+        let creator = self.creators.get(&extra.gopc).cloned().flatten();
+        Facts {
+            state,
+            reason: is_waiting.then(|| status.clone()),
+            age: memory.tracker.age(entry).filter(|_| is_waiting),
+            anchor: None,
+            made_by: Some(extra.parent).filter(|parent| *parent != 0),
+            trace: Some(Trace {
+                order: extra.order,
+                is_hidden: memory.is_runtimes(entry, nature),
+                status,
+                minutes: if is_waiting { extra.minutes } else { 0 },
+                is_locked: extra.is_locked,
+                // The first one was made by nobody.
+                creator: creator.filter(|_| id != 1),
+                within,
+            }),
+        }
+    }
+
+    /// Number of a stack; `u32::MAX` when there are too many.
+    fn number(&mut self, pcs: Pcs) -> u32 {
+        if let Some(known) = self.numbers.get(&pcs) {
+            return *known;
+        }
+        if self.stacks.len() >= MAX_DIFFERENT {
+            return u32::MAX;
+        }
+        let next = self.stacks.len() as u32;
+        self.stacks.push(None);
+        self.numbers.insert(pcs, next);
+        next
+    }
+    /// Reads the stacks of all that do not run, and names what is to be named.
+    pub fn read(
+        &mut self,
+        memory: &mut Memory,
+        reads_stacks: bool,
+        asker: &mut Asker<'_>,
+    ) -> Result<(), Failure> {
+        let begun = Instant::now();
+        if reads_stacks {
+            self.read_stacks(memory, asker)?;
+            self.name_stacks(memory, asker)?;
+        }
+        let made_at: HashSet<u64> = self.extras.values().map(|extra| extra.gopc).collect();
+        let made_at: Vec<u64> = made_at.into_iter().collect();
+        for some in made_at.chunks(MAX_SITES) {
+            let Answer::Creators(told) = ask(asker, &Question::Creators(asker.who, some.to_vec()))? else {
+                return Err(asker.another_answer());
+            };
+            let told = told.into_iter().map(|creator| creator.map(Arc::new));
+            self.creators.extend(some.iter().copied().zip(told));
+        }
+        tracing::debug!(
+            "process {}: all of {} goroutines and {} stacks told in {:?}",
+            asker.who.pid,
+            self.extras.len(),
+            self.stacks.len(),
+            begun.elapsed()
+        );
+        Ok(())
+    }
+
+    fn read_stacks(&mut self, memory: &Memory, asker: &mut Asker<'_>) -> Result<(), Failure> {
+        let entries = memory.tracker.entries().iter();
+        let resting: Vec<&Entry> = entries.filter(|entry| entry.status != Status::Running).collect();
+        for some in resting.chunks(MAX_STACKS) {
+            let wanted = some.iter().map(|entry| entry.wanted()).collect();
+            let Answer::Stacks(answer) = ask(asker, &Question::StacksNow(asker.who, wanted))? else {
+                return Err(asker.another_answer());
+            };
+            let numbers: Vec<u32> = answer.stacks.into_iter().map(|pcs| self.number(pcs)).collect();
+            for (entry, outcome) in some.iter().zip(answer.outcomes) {
+                let outcome = match outcome {
+                    Outcome::Stack { number, has_deadline } => Outcome::Stack {
+                        number: numbers.get(number as usize).copied().unwrap_or(u32::MAX),
+                        has_deadline,
+                    },
+                    other => other,
+                };
+                self.outcomes.insert(entry.id, outcome);
+            }
+        }
+        Ok(())
+    }
+
+    fn name_stacks(&mut self, memory: &mut Memory, asker: &mut Asker<'_>) -> Result<(), Failure> {
+        let numbered: Vec<(&Pcs, u32)> = self.numbers.iter().map(|(pcs, number)| (pcs, *number)).collect();
+        for some in numbered.chunks(MAX_NAMED) {
+            let pcs = some.iter().map(|(pcs, _)| pcs.pcs.clone()).collect();
+            let Answer::Named(told) = ask(asker, &Question::Name(asker.who, pcs))? else {
+                return Err(asker.another_answer());
+            };
+            for ((pcs, number), named) in some.iter().zip(told) {
+                let within = named.within.as_slice().into();
+                let stack = memory.stack_of(named, pcs.truncated);
+                if let Some(place) = self.stacks.get_mut(*number as usize) {
+                    *place = Some((Arc::new(stack), within));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the reading of its stack says of a goroutine besides.
+fn note_outcome(task: &mut Task, outcome: Option<Outcome>, is_told: bool, incomplete: &mut BTreeSet<Cause>) {
+    match outcome {
+        Some(Outcome::Stack { has_deadline, .. }) => {
+            if has_deadline {
+                task.wait = None;
+            }
+            if !is_told {
+                incomplete.insert(Cause::StackUnreadable);
+            }
+        }
+        Some(Outcome::Unreadable) => {
+            incomplete.insert(Cause::StackUnreadable);
+        }
+        Some(Outcome::Moved) => task.wait = None,
+        None => {}
+    }
+}

@@ -1,0 +1,54 @@
+//! `stacks` of a program that runs tokio: every task, what it awaits and where.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use testbed::tokio::{Flavor, NEWEST};
+
+use super::bed::start;
+use crate::support::{stderr, taskleak};
+
+/// state, class (empty of what ends by itself), innermost function of the program on the stack → tasks.
+type Tasks = BTreeMap<[String; 3], u64>;
+
+fn told(pid: u32) -> Tasks {
+    let output = taskleak(&["stacks", &pid.to_string(), "--kind", "tokio", "--format", "json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut tasks = Tasks::new();
+    for task in document["tasks"].as_array().unwrap() {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let stack = &document["stacks"][task["stack"].as_u64().unwrap() as usize];
+        let site = text(&stack["block_site"]["function"]);
+        let function = site.trim_end_matches("::{async fn}").rsplit("::").next().unwrap();
+        let key = [
+            text(&task["state"]),
+            text(&task["wait_class"]),
+            function.to_owned(),
+        ];
+        *tasks.entry(key).or_default() += 1;
+    }
+    tasks
+}
+
+#[test]
+fn every_task_is_told_with_what_it_awaits() {
+    let scenarios = ["mpsc_recv=3", "oneshot=4", "tcp_read=2", "sleeper=5"];
+    let Some(target) = start("tokio::stacks", (NEWEST, Flavor::Debug), &scenarios) else {
+        return;
+    };
+    let expected = [
+        ("internal", "mpsc_recv", 3),
+        ("internal", "oneshot_recv", 4),
+        ("external", "tcp_read", 2),
+        ("", "sleeper", 5),
+    ];
+    let expected: Tasks = expected
+        .into_iter()
+        .map(|(class, function, count)| (["waiting", class, function].map(str::to_owned), count))
+        .collect();
+    assert_eq!(told(target.pid()), expected);
+    let text = taskleak(&["stacks", &target.pid().to_string(), "--kind", "tokio"]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.contains("3 tokio tasks: mpsc::Receiver::recv"), "{text}");
+}
