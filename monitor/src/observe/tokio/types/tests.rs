@@ -30,8 +30,10 @@ const REFERENCE: u8 = 0x13;
 const ADDRESS: u8 = 0x01;
 const EXPRESSION: u8 = 0x18;
 
+type Kind = (u8, bool, &'static [(u8, u8)]);
+
 /// Kinds of entries: tag, whether there are others in it, its attributes and their forms.
-const KINDS: [(u8, bool, &[(u8, u8)]); 12] = [
+const KINDS: [Kind; 12] = [
     (0x11, true, &[]),                                                  // unit
     (0x39, true, &[(0x03, STRING)]),                                    // namespace
     (0x13, true, &[(0x03, STRING), (0x0b, DATA1)]),                     // structure
