@@ -19,7 +19,7 @@ pub use offsets::TaskOffsets;
 pub use process::{ExecEvent, Filter, ProcessEntry, selected};
 pub use spawn::{ExitEvent, SPAWN_STACK, SpawnCall, SpawnEvent, spawn_kind};
 pub use task::{EXITED, TaskRecord, record_flags, task_flags, task_state};
-pub use tokio::{MAX_TOKIO_PROCESSES, MAX_TOKIO_TASKS, TokioTask};
+pub use tokio::{MAX_TOKIO_PLACES, MAX_TOKIO_TASKS, TokioTask};
 pub use wait::{FutexCall, FutexWait};
 
 /// Length of a task's name in the kernel (`TASK_COMM_LEN`, include/linux/sched.h), with its NUL.
@@ -41,7 +41,7 @@ pub mod names {
     pub const GO_PROCESSES: &str = "GO_PROCESSES";
     /// Hash: [`crate::GoSite`] → [`crate::GoCount`].
     pub const GO_SITES: &str = "GO_SITES";
-    /// Array: number of a process → how often its polls were seen.
+    /// Array: number of a function → how often it was seen to poll.
     pub const TOKIO_RUNS: &str = "TOKIO_RUNS";
     /// Hash: [`crate::TokioTask`] → 0, or when it was polled last (CLOCK_MONOTONIC ns).
     pub const TOKIO_WATCHED: &str = "TOKIO_WATCHED";

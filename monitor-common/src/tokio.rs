@@ -1,7 +1,7 @@
 //! Tokio tasks that seem to be stuck, and whether somebody polls them.
 
-/// Processes whose tasks can be watched at once.
-pub const MAX_TOKIO_PROCESSES: u32 = 4_096;
+/// Functions that can be probed at once, in all processes; the upper half of a probe's cookie is the number of its one.
+pub const MAX_TOKIO_PLACES: u32 = 16_384;
 /// Tasks that can be watched at once, in all processes.
 pub const MAX_TOKIO_TASKS: u32 = 1 << 20;
 
@@ -9,7 +9,7 @@ pub const MAX_TOKIO_TASKS: u32 = 1 << 20;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokioTask {
-    /// Index in `TOKIO_RUNS`, the probes' cookie.
+    /// A number of the monitor's for it, the lower half of the probes' cookie.
     pub process: u32,
     pub _pad: u32,
     /// Where it lies in its process.

@@ -9,7 +9,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use monitor_common::{
-    Counter, Filter, FutexWait, GoCount, GoProcess, GoSite, MAX_GO_PROCESSES, MAX_TOKIO_PROCESSES,
+    Counter, Filter, FutexWait, GoCount, GoProcess, GoSite, MAX_GO_PROCESSES, MAX_TOKIO_PLACES,
     MAX_TOKIO_TASKS, ProcessEntry, SpawnCall, TaskRecord, TokioTask, selected,
 };
 
@@ -52,9 +52,9 @@ pub static GO_PROCESSES: Array<GoProcess> = Array::with_max_entries(MAX_GO_PROCE
 #[map]
 pub static GO_SITES: HashMap<GoSite, GoCount> = HashMap::with_max_entries(16_384, 0);
 
-/// How often the polls of each process's tasks were seen.
+/// How often each of the functions that poll was seen to run.
 #[map]
-pub static TOKIO_RUNS: Array<u64> = Array::with_max_entries(MAX_TOKIO_PROCESSES, 0);
+pub static TOKIO_RUNS: Array<u64> = Array::with_max_entries(MAX_TOKIO_PLACES, 0);
 
 /// Tasks that user space watches. It puts them in, and allocates them: there may be none, or very many.
 #[map]

@@ -20,8 +20,9 @@ const E2BIG: i32 = -7;
 #[uprobe]
 pub fn tokio_poll(ctx: ProbeContext) -> u32 {
     // SAFETY: the context is this program's own.
-    let process = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) } as u32;
-    let Some(runs) = TOKIO_RUNS.get_ptr_mut(process) else {
+    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    let (place, process) = ((cookie >> 32) as u32, cookie as u32);
+    let Some(runs) = TOKIO_RUNS.get_ptr_mut(place) else {
         return 0;
     };
     add(runs, 1);

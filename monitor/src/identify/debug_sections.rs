@@ -58,6 +58,20 @@ impl DebugSections {
         (is_whole && has_types).then_some(Self { sections, bytes })
     }
 
+    /// Of these bytes, and nothing else.
+    #[cfg(test)]
+    pub fn for_tests(info: &[u8], abbreviations: &[u8]) -> Self {
+        let sections = DwarfSections::load(|id| -> Result<Vec<u8>, ()> {
+            Ok(match id {
+                SectionId::DebugInfo => info.to_vec(),
+                SectionId::DebugAbbrev => abbreviations.to_vec(),
+                _ => Vec::new(),
+            })
+        });
+        let sections = sections.unwrap();
+        Self { sections, bytes: 0 }
+    }
+
     /// What they take in memory.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     time::{Duration, Instant},
 };
 
@@ -39,34 +40,34 @@ struct Record {
     next_pause: Duration,
 }
 
-/// Decides by process.
-pub struct Governor {
+/// Decides by process, or by whatever else probes are taken off together.
+pub struct Governor<K = ProcessId> {
     /// Share of a core.
     budget: f64,
     /// Of one run.
     cost: Duration,
-    processes: HashMap<ProcessId, Record>,
+    records: HashMap<K, Record>,
 }
 
-impl Governor {
+impl<K: Copy + Eq + Hash> Governor<K> {
     /// `budget`: share of one core that the probes may take from a process; `cost`: what one run of them takes.
     pub fn new(budget: f64, cost: Duration) -> Self {
         Self {
             budget,
             cost,
-            processes: HashMap::new(),
+            records: HashMap::new(),
         }
     }
 
     /// The probe ran so many times more.
-    pub fn ran(&mut self, process: ProcessId, runs: u64, now: Instant) {
-        self.record(process, now).runs += runs;
+    pub fn ran(&mut self, key: K, runs: u64, now: Instant) {
+        self.record(key, now).runs += runs;
     }
 
     /// Whether the process's probes have run so often since the last [`Self::order`] that it is not to be waited for the
     /// next one.
-    pub fn is_urgent(&self, process: ProcessId, now: Instant) -> bool {
-        self.processes.get(&process).is_some_and(|record| {
+    pub fn is_urgent(&self, key: K, now: Instant) -> bool {
+        self.records.get(&key).is_some_and(|record| {
             let elapsed = now.saturating_duration_since(record.since).max(BURST);
             record.paused_until.is_none() && self.taken(record.runs) > self.budget * elapsed.as_secs_f64()
         })
@@ -77,9 +78,9 @@ impl Governor {
     }
 
     /// What is to be done with the process's probes, by what they did since the last call for it.
-    pub fn order(&mut self, process: ProcessId, now: Instant) -> Order {
+    pub fn order(&mut self, key: K, now: Instant) -> Order {
         let (budget, cost) = (self.budget, self.cost);
-        let record = self.record(process, now);
+        let record = self.record(key, now);
         let (runs, elapsed) = (record.runs, now.saturating_duration_since(record.since));
         (record.runs, record.since) = (0, now);
         match record.paused_until {
@@ -104,12 +105,12 @@ impl Governor {
     }
 
     /// Forgets processes that are gone.
-    pub fn retain(&mut self, is_alive: impl Fn(&ProcessId) -> bool) {
-        self.processes.retain(|id, _| is_alive(id));
+    pub fn retain(&mut self, is_alive: impl Fn(&K) -> bool) {
+        self.records.retain(|id, _| is_alive(id));
     }
 
-    fn record(&mut self, process: ProcessId, now: Instant) -> &mut Record {
-        self.processes.entry(process).or_insert(Record {
+    fn record(&mut self, key: K, now: Instant) -> &mut Record {
+        self.records.entry(key).or_insert(Record {
             runs: 0,
             since: now,
             paused_until: None,

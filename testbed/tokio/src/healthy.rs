@@ -33,6 +33,9 @@ pub fn start(name: &str, count: usize) -> bool {
         "worker" => (0..count).for_each(|_| {
             tokio::spawn(worker());
         }),
+        "pingpong" => (0..count).for_each(|_| {
+            pingpong();
+        }),
         "timeout" => (0..count).for_each(|_| {
             tokio::spawn(timeout());
         }),
@@ -59,7 +62,9 @@ async fn short(number: u64) -> u64 {
 
 async fn churn() {
     loop {
-        let children: Vec<_> = (0..ROUND).map(|number| tokio::spawn(short(number as u64))).collect();
+        let children: Vec<_> = (0..ROUND)
+            .map(|number| tokio::spawn(short(number as u64)))
+            .collect();
         for child in children {
             child.await.unwrap();
         }
@@ -97,6 +102,24 @@ async fn worker() {
     while let Some(job) = receiver.recv().await {
         std::hint::black_box(job);
     }
+}
+
+/// Two tasks that hand a number to and fro as fast as they can.
+fn pingpong() {
+    let (there, mut from_here) = mpsc::channel(1);
+    let (back, mut from_there) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(number) = from_here.recv().await {
+            back.send(number).await.unwrap();
+        }
+    });
+    tokio::spawn(async move {
+        let mut number = 0_u64;
+        loop {
+            there.send(number).await.unwrap();
+            number = from_there.recv().await.unwrap() + 1;
+        }
+    });
 }
 
 /// Waits for what never comes, and gives up after an hour.

@@ -16,7 +16,9 @@ use tokio::{runtime::Handle, time};
 static LATEST: AtomicU64 = AtomicU64::new(0);
 
 pub fn start() {
-    let Some(path) = env::var_os("TASKS_SOCKET") else { return };
+    let Some(path) = env::var_os("TASKS_SOCKET") else {
+        return;
+    };
     let listener = UnixListener::bind(path).unwrap();
     let handle = Handle::current();
     tokio::spawn(tick());
@@ -49,7 +51,11 @@ async fn tick() {
 fn dump(handle: &Handle) -> u64 {
     let begun = std::time::Instant::now();
     let dump = handle.block_on(handle.dump());
-    let traces: usize = dump.tasks().iter().map(|task| task.trace().to_string().len()).sum();
+    let traces: usize = dump
+        .tasks()
+        .iter()
+        .map(|task| task.trace().to_string().len())
+        .sum();
     std::hint::black_box(traces);
     begun.elapsed().as_nanos() as u64
 }

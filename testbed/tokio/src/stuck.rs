@@ -10,7 +10,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{Barrier, Mutex, Notify, RwLock, Semaphore, broadcast, mpsc, oneshot, watch},
+    sync::{broadcast, mpsc, oneshot, watch, Barrier, Mutex, Notify, RwLock, Semaphore},
     task::JoinHandle,
 };
 
@@ -122,23 +122,25 @@ pub fn start(name: &str, count: usize) -> bool {
         "leak" => (0..count).for_each(|_| {
             tokio::spawn(leak());
         }),
-        "blocks" => (0..count).for_each(|_| {
-            let (sender, mut receiver) = mpsc::channel::<u8>(1);
-            keep(sender);
-            tokio::spawn(async move {
-                let value = receiver.recv().await;
-                keep(value);
-            });
-            let (sender, receiver) = oneshot::channel::<u8>();
-            keep(sender);
-            tokio::spawn(async move {
-                let value = receiver.await;
-                keep(value);
-            });
-        }),
+        "blocks" => (0..count).for_each(|_| two_blocks()),
         _ => return false,
     }
     true
+}
+
+fn two_blocks() {
+    let (sender, mut receiver) = mpsc::channel::<u8>(1);
+    keep(sender);
+    tokio::spawn(async move {
+        let value = receiver.recv().await;
+        keep(value);
+    });
+    let (sender, receiver) = oneshot::channel::<u8>();
+    keep(sender);
+    tokio::spawn(async move {
+        let value = receiver.await;
+        keep(value);
+    });
 }
 
 async fn mpsc_recv(mut receiver: mpsc::Receiver<u32>) -> u32 {

@@ -22,7 +22,7 @@ pub use spawn::{SpawnEvents, SpawnMessage, SpawnProbe};
 pub use tokio::TokioProbe;
 
 pub use monitor_common::{
-    ExitEvent, GoCount, GoSite, MAX_GO_PROCESSES, MAX_TOKIO_PROCESSES, SpawnEvent, TaskRecord, TokioTask,
+    ExitEvent, GoCount, GoSite, MAX_GO_PROCESSES, MAX_TOKIO_PLACES, SpawnEvent, TaskRecord, TokioTask,
     record_flags, selected, task_flags, task_state,
 };
 

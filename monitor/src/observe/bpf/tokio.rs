@@ -19,8 +19,8 @@ const PROGRAM: &str = "tokio_poll";
 pub struct TokioProbe(UProbeLinkId);
 
 impl Probes {
-    /// Puts the probe into a process, which is to be known by this number (below
-    /// [`monitor_common::MAX_TOKIO_PROCESSES`]).
+    /// Puts the probe into a process, which is to be known by this number, as this function (below
+    /// [`monitor_common::MAX_TOKIO_PLACES`]).
     ///
     /// # Errors
     /// Cause in one line.
@@ -28,6 +28,7 @@ impl Probes {
         &mut self,
         pid: u32,
         number: u32,
+        place: u32,
         file: &Path,
         offset: u64,
     ) -> Result<TokioProbe, String> {
@@ -39,7 +40,7 @@ impl Probes {
         }
         let point = UProbeAttachPoint {
             location: UProbeAttachLocation::AbsoluteOffset(offset),
-            cookie: Some(u64::from(number)),
+            cookie: Some(u64::from(place) << 32 | u64::from(number)),
         };
         let attached = program.attach(point, file, UProbeScope::OneProcess(pid));
         attached.map(TokioProbe).map_err(|error| describe(&error))
@@ -51,13 +52,13 @@ impl Probes {
         let _ = self.tokio_program().map(|program| program.detach(probe.0));
     }
 
-    /// How often the probes of a process have run since the load.
-    pub fn tokio_runs(&mut self, number: u32) -> u64 {
+    /// How often the probe of a function has run since the load.
+    pub fn tokio_runs(&mut self, place: u32) -> u64 {
         let map = self.ebpf.map_mut(names::TOKIO_RUNS);
         let runs = map
             .ok_or_else(|| no_map(names::TOKIO_RUNS))
             .and_then(Array::<&mut MapData, u64>::try_from)
-            .and_then(|runs| runs.get(&number, 0));
+            .and_then(|runs| runs.get(&place, 0));
         runs.unwrap_or_default()
     }
 

@@ -51,6 +51,11 @@ impl Blocks {
         true
     }
 
+    /// Forgets all of them.
+    pub fn clear(&mut self) {
+        self.blocks.clear();
+    }
+
     /// Forgets what lies around an address: it may have changed.
     pub fn forget(&mut self, address: u64) {
         self.blocks.remove(&(address / BLOCK));

@@ -54,8 +54,8 @@ const BATCH: usize = 16 << 10;
 struct Known {
     lists: Vec<List>,
     looks: u32,
-    /// The highest number that a task had at the last look.
-    newest: u64,
+    /// The addresses and numbers of the tasks at the last look.
+    tasks: Option<HashMap<u64, u64>>,
 }
 
 /// Reads tasks of other processes. It belongs into a process that may hang or die.
@@ -104,8 +104,11 @@ impl Inspector {
             Question::Begin {
                 who,
                 threads,
+                stacks,
                 has_workers,
-            } => self.begin(*who, threads, *has_workers).map(|()| Answer::Begun),
+            } => self
+                .begin(*who, threads, stacks, *has_workers)
+                .map(|()| Answer::Begun),
             Question::Next => self.next().map(Answer::Some),
             Question::Prepare(who) => self.prepare(*who, code).map(Answer::Prepared),
             Question::Futures { who, vtables } => self.futures(*who, vtables, code).map(Answer::Futures),
@@ -114,7 +117,7 @@ impl Inspector {
         }
     }
 
-    fn begin(&mut self, who: Who, threads: &[u64], has_workers: bool) -> Result<(), Unknown> {
+    fn begin(&mut self, who: Who, threads: &[u64], stacks: &[u64], has_workers: bool) -> Result<(), Unknown> {
         self.walk = None;
         let placed = self.program(who)?;
         let mut memory = memory(who)?;
@@ -130,6 +133,15 @@ impl Inspector {
                 known.lists = search.lists(&[], threads, true);
             }
         }
+        // A list that was met before is read by way of itself.
+        if known.looks.is_multiple_of(EVERYWHERE) || known.looks == 1 {
+            for list in search.locals_on(stacks) {
+                // A part of a runtime's list looks the same, and has the same number.
+                if known.lists.iter().all(|known| known.number != list.number) {
+                    known.lists.push(list);
+                }
+            }
+        }
         known.looks += 1;
         let lists: Vec<_> = known
             .lists
@@ -143,11 +155,12 @@ impl Inspector {
             })
             .collect();
         let is_lost = known.lists.is_empty() && has_workers;
+        let tasks = known.tasks.take();
         self.known.insert(who.process(), known, 0);
         if is_lost {
             return Err(Unknown::Layout("its version of tokio".to_owned()));
         }
-        self.walk = Some((who, Walk::new(placed, Blocks::new(memory), lists)));
+        self.walk = Some((who, Walk::new(placed, Blocks::new(memory), lists, tasks)));
         Ok(())
     }
 
@@ -164,9 +177,10 @@ impl Inspector {
                 placed: &placed,
                 memory: &mut memory,
             };
-            let known = self.known.get(&who.process());
-            let before = known.map_or(0, |known| std::mem::replace(&mut known.newest, walk.newest));
-            batch.is_incomplete = walk.is_incomplete(before, |list| search.count(list));
+            batch.is_incomplete = walk.is_incomplete(|list| search.count(list));
+            if let Some(known) = self.known.get(&who.process()) {
+                known.tasks = Some(walk.into_seen());
+            }
         } else {
             self.walk = Some((who, walk));
         }

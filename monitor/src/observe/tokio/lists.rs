@@ -3,7 +3,7 @@
 //!
 //! From 1.35 on it is a list in shards: their address, how many there are, (from 1.40 on how many tasks were added,) how
 //! many there are now, the mask that picks a shard, and the list's number, which every task of it has in its header. Before
-//! it was one list: its head, its tail, and the number behind.
+//! it was one list: its head, its tail, and the number behind or, of a `LocalSet`, before.
 
 use std::{
     collections::HashSet,
@@ -66,9 +66,9 @@ enum Form {
     Single,
 }
 
-#[cfg(test)]
 impl List {
-    pub fn for_tests(at: u64, number: u64) -> Self {
+    /// A list in one part, whose ends stand there.
+    pub const fn single(at: u64, number: u64) -> Self {
         let form = Form::Single;
         Self { at, number, form }
     }
@@ -230,19 +230,34 @@ impl Search<'_> {
         };
         let is_likely = is_task(0) && is_task(1);
         let number = is_likely.then(|| (0..TRIES).find_map(|_| self.number_of_single(at)));
-        number.flatten().map(|number| List {
-            at,
-            number,
-            form: Form::Single,
-        })
+        number.flatten().map(|number| List::single(at, number))
+    }
+
+    /// The list of a `LocalSet` in something that lies at an address and has these first bytes: there, or where one of its
+    /// pointers leads.
+    pub fn local(&self, address: u64, bytes: &[u8]) -> Option<List> {
+        let places = (0..bytes.len()).step_by(8).map(|at| address + at as u64);
+        places
+            .filter(|at| self.is_likely(bytes, at - address))
+            .find_map(|at| Some(List::single(at, self.number_of_single(at)?)))
+    }
+
+    /// Whether there may be the ends of a list: the last of them is a task.
+    fn is_likely(&self, bytes: &[u8], at: u64) -> bool {
+        let task =
+            |at: u64| word(bytes, at as usize).filter(|value| is_pointer(*value) && Header::is_place(*value));
+        task(at).is_some() && task(at + 8).is_some_and(|last| self.header(last).is_some())
     }
 
     fn number_of_single(&self, at: u64) -> Option<u64> {
-        let bytes: [u8; 48] = self.memory.array(at)?;
+        let bytes: [u8; 64] = self.memory.array(at.checked_sub(16)?)?;
         let word = |index: usize| word(&bytes, 8 * index);
-        let (first, last) = (word(0)?, word(1)?);
+        let (first, last) = (word(2)?, word(3)?);
         let owner = self.header(last)?.0.owner;
-        let is_numbered = (2..=5).any(|index| word(index) == Some(owner));
+        // A runtime's stands behind, a `LocalSet`'s before.
+        let is_numbered = [0, 1, 4, 5, 6, 7]
+            .into_iter()
+            .any(|index| word(index) == Some(owner));
         let (_, next) = self.links(last)?;
         let (previous, _) = self.links(first)?;
         (is_numbered && next == 0 && previous == 0 && self.is_of(first, owner)).then_some(owner)
@@ -308,6 +323,6 @@ impl Search<'_> {
 }
 
 /// Whether a number may be the address of something that was allocated.
-fn is_pointer(value: u64) -> bool {
+pub fn is_pointer(value: u64) -> bool {
     (0x1_0000..1 << 47).contains(&value) && value.is_multiple_of(8)
 }

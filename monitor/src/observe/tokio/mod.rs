@@ -1,7 +1,7 @@
 //! Tasks of tokio, read from the runtime's own structures from outside: nothing is stopped, and nothing is asked of the
 //! program. From tokio 1.28 on, of programs that have it in their executable.
 //!
-//! In the helper process: `program` (the vtables of a program's futures), `lists` (where its runtimes keep their tasks),
+//! In the helper process: `program` (the vtables of a program's futures), `lists` and `stacks` (where its runtimes keep their tasks),
 //! `task`, `blocks`, `walk` (reads of the process), `futures` and `names` (what the futures are), `inspector` (answers). In
 //! the monitor: `worker` (asks), `tracker` (since when), `view` (tasks).
 
@@ -18,6 +18,7 @@ mod polls;
 mod program;
 pub mod protocol;
 mod reasons;
+mod stacks;
 pub mod task;
 mod tracker;
 mod types;
@@ -102,6 +103,12 @@ impl Tasks {
                     .iter()
                     .map(|record| record.thread_pointer)
                     .filter(|pointer| *pointer != 0)
+                    .collect(),
+                stacks: records
+                    .iter()
+                    .filter(|record| record.on_cpu == 0)
+                    .map(|record| record.sp)
+                    .filter(|sp| *sp != 0)
                     .collect(),
                 has_workers: records.iter().any(is_worker),
                 whole: only.is_some(),

@@ -26,6 +26,8 @@ pub enum Question {
         who: Who,
         /// The thread pointers of the process's threads.
         threads: Vec<u64>,
+        /// The stack pointers of those that sleep.
+        stacks: Vec<u64>,
         /// Whether some of these threads are tokio's own, by their names.
         has_workers: bool,
     },

@@ -5,7 +5,7 @@
 //! to different parts. A list changes while it is walked: where it breaks, what was read around that place is read anew.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     time::{Duration, Instant},
 };
 
@@ -40,9 +40,10 @@ struct Chain {
     list: usize,
     /// Where its ends stand in memory.
     ends: u64,
-    /// The task that was read last, nearer to the end; 0 at first. And its number.
+    /// The task that was read last, nearer to the end; 0 at first.
     before: u64,
-    reached: u64,
+    /// The highest number that was met.
+    youngest: u64,
     next: u64,
     breaks: u32,
     /// Since it last broke.
@@ -54,14 +55,14 @@ struct Walked {
     found: u64,
     /// How many there were when the walk began.
     count: Option<u64>,
-    /// Where a part of it could not be walked further: the number of the last task. All that is not known of that part is
-    /// newer.
+    /// A part of it could not be walked to its end: the highest number of a task that was met in it. What was not met is
+    /// younger than some of those that were.
     broken_at: Option<u64>,
 }
 
 impl Walked {
-    fn is_broken_at(&mut self, reached: u64) {
-        self.broken_at = Some(self.broken_at.map_or(reached, |known| known.min(reached)));
+    fn is_broken_at(&mut self, youngest: u64) {
+        self.broken_at = Some(self.broken_at.map_or(youngest, |known| known.min(youngest)));
     }
 }
 
@@ -72,9 +73,14 @@ pub struct Walk {
     chains: Vec<Chain>,
     /// Of the chains, the one whose turn it is.
     turn: usize,
-    seen: HashSet<u64>,
-    /// The highest number of a task.
-    pub newest: u64,
+    /// Tasks that were found: their addresses and numbers.
+    seen: HashMap<u64, u64>,
+    /// Those that were found at the last look; `None` when there was none.
+    known: Option<HashMap<u64, u64>>,
+    /// Of those, the ones that this walk did not reach, once it is clear that it does not reach all.
+    left: Option<Vec<(u64, u64)>>,
+    /// There are more tasks than are walked over.
+    is_cut: bool,
 }
 
 enum Step {
@@ -84,15 +90,23 @@ enum Step {
 }
 
 impl Walk {
-    pub fn new(placed: Placed<Program>, blocks: Blocks, lists: Vec<Seen>) -> Self {
+    /// `known`: what [`Self::into_seen`] said of the last one.
+    pub fn new(
+        placed: Placed<Program>,
+        blocks: Blocks,
+        lists: Vec<Seen>,
+        known: Option<HashMap<u64, u64>>,
+    ) -> Self {
         let mut walk = Self {
             placed,
             blocks,
             lists: Vec::with_capacity(lists.len()),
             chains: Vec::new(),
             turn: 0,
-            seen: HashSet::new(),
-            newest: 0,
+            seen: HashMap::new(),
+            known,
+            left: None,
+            is_cut: false,
         };
         for (index, Seen { list, count, ends }) in lists.into_iter().enumerate() {
             let full = ends.into_iter().filter(|ends| ends.last != 0);
@@ -100,7 +114,7 @@ impl Walk {
                 list: index,
                 ends: at,
                 before: 0,
-                reached: 0,
+                youngest: 0,
                 next: last,
                 breaks: 0,
                 steps: 0,
@@ -126,28 +140,25 @@ impl Walk {
                 self.turn = 0;
             }
             if self.seen.len() >= MAX_TASKS {
-                for chain in self.chains.drain(..) {
-                    self.lists[chain.list].is_broken_at(chain.reached);
-                }
-                break;
+                self.chains.clear();
+                self.is_cut = true;
+                return false;
             }
             match self.step() {
                 Step::Task(record, previous) => {
                     let chain = &mut self.chains[self.turn];
                     chain.steps += 1;
-                    let id = record.id;
+                    chain.youngest = chain.youngest.max(record.id);
                     // What was seen before a break is not told again. That many steps lead in a circle.
-                    if self.seen.insert(chain.next) {
+                    if self.seen.insert(chain.next, record.id) != Some(record.id) {
                         records.push(record);
                         self.lists[chain.list].found += 1;
                     } else if chain.breaks == 0 || chain.steps > self.seen.len() {
-                        self.lists[chain.list].is_broken_at(0);
+                        self.lists[chain.list].is_broken_at(chain.youngest);
                         self.chains.swap_remove(self.turn);
                         continue;
                     }
-                    self.newest = self.newest.max(id);
                     chain.before = chain.next;
-                    chain.reached = id;
                     chain.next = previous;
                     if previous == 0 {
                         self.chains.swap_remove(self.turn);
@@ -158,22 +169,63 @@ impl Walk {
                 Step::Broken => self.mend(),
             }
         }
-        !self.chains.is_empty()
+        !self.chains.is_empty() || self.look_again(count, until, records)
     }
 
-    /// Whether some of the tasks were not found that were there at the last look, whose newest is told. `now`: how many there
-    /// are now by each list's own count.
-    pub fn is_incomplete(&self, newest: u64, now: impl Fn(&List) -> Option<u64>) -> bool {
-        self.lists.iter().any(|walked| {
-            // A list that broke among its newest tasks has lost but what comes and goes.
-            let has_lost = |at: u64| newest == 0 || at < newest;
-            let least = walked
-                .count
-                .zip(now(&walked.list))
-                .map(|(then, now)| then.min(now));
-            let is_short = least.is_none_or(|least| walked.found + MISSED + least / 64 < least);
-            walked.broken_at.is_some_and(has_lost) && is_short
-        })
+    /// What was there at the last look and was not reached by way of a list that changes too fast is looked for where it was.
+    /// Whether there may be more.
+    fn look_again(&mut self, count: usize, until: Instant, records: &mut Vec<Record>) -> bool {
+        if !self.lists.iter().any(|walked| walked.broken_at.is_some()) {
+            return false;
+        }
+        let mut left = match self.left.take() {
+            Some(left) => left,
+            None => {
+                self.blocks.clear();
+                let known = self.known.iter().flatten();
+                let unseen = known.filter(|(address, _)| !self.seen.contains_key(address));
+                let mut left: Vec<(u64, u64)> = unseen.map(|(address, id)| (*address, *id)).collect();
+                // As they lie in memory, from the end.
+                left.sort_unstable_by(|a, b| b.cmp(a));
+                left
+            }
+        };
+        while records.len() < count && Instant::now() < until {
+            let Some((address, id)) = left.pop() else { break };
+            let found = cell::read(&mut self.blocks, &self.placed, address);
+            if let Some(cell) = found.filter(|cell| cell.record.id == id) {
+                self.seen.insert(address, id);
+                records.push(cell.record);
+            }
+        }
+        let is_more = !left.is_empty();
+        self.left = Some(left);
+        is_more
+    }
+
+    /// What was found: addresses and numbers.
+    pub fn into_seen(self) -> HashMap<u64, u64> {
+        self.seen
+    }
+
+    /// Whether some of the tasks were not found. `now`: how many there are now by each list's own count.
+    pub fn is_incomplete(&self, now: impl Fn(&List) -> Option<u64>) -> bool {
+        // What was there at the last look was looked for where it was. What is younger comes and goes, or is met later: a
+        // task that stays is reached once the older ones that did not stay are gone.
+        let newest = self
+            .known
+            .as_ref()
+            .map(|known| known.values().max().copied().unwrap_or(0));
+        let has_lost = |at: u64| newest.is_none_or(|newest| at <= newest);
+        self.is_cut
+            || self.lists.iter().any(|walked| {
+                let least = walked
+                    .count
+                    .zip(now(&walked.list))
+                    .map(|(then, now)| then.min(now));
+                let is_short = least.is_none_or(|least| walked.found + MISSED + least / 64 < least);
+                walked.broken_at.is_some_and(has_lost) && is_short
+            })
     }
 
     /// Reads the task whose turn it is, and tells which is before it.
@@ -196,7 +248,7 @@ impl Walk {
         self.blocks.forget(chain.next);
         self.blocks.forget(chain.before);
         if chain.breaks > MAX_BREAKS {
-            self.lists[chain.list].is_broken_at(chain.reached);
+            self.lists[chain.list].is_broken_at(chain.youngest);
             self.chains.swap_remove(self.turn);
             return;
         }

@@ -32,6 +32,8 @@ pub struct Tokio {
 pub struct Threads {
     /// Their thread pointers.
     pub pointers: Vec<u64>,
+    /// The stack pointers of those that sleep.
+    pub stacks: Vec<u64>,
     /// Whether some of them are tokio's own.
     pub has_workers: bool,
     /// Whether all is to be told of all tasks, also of those that were not seen before.
@@ -60,6 +62,7 @@ impl Runtime for Tokio {
         let question = Question::Begin {
             who: asker.who,
             threads: threads.pointers.clone(),
+            stacks: threads.stacks.clone(),
             has_workers: threads.has_workers,
         };
         let Answer::Begun = ask(asker, &question)? else {

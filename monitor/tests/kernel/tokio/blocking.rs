@@ -99,16 +99,16 @@ const EXPECTED: [(&str, &str, &str, &str, u64); 21] = [
     (
         "mpsc::Receiver::recv",
         "internal",
-        "start::{closure#19}::{async block}",
-        "start::{closure#19}::{async block}",
+        "two_blocks::{async block}",
+        "two_blocks::{async block}",
         2,
     ),
 ];
 const LAST: (&str, &str, &str, &str, u64) = (
     "oneshot::Receiver",
     "internal",
-    "start::{closure#19}::{async block#1}",
-    "start::{closure#19}::{async block#1}",
+    "two_blocks::{async block#1}",
+    "two_blocks::{async block#1}",
     2,
 );
 
@@ -244,4 +244,27 @@ fn without_probes_nothing_is_called_blocked() {
     let process = crate::support::snapshot(target.pid(), &args);
     assert!(seen(&process).is_empty(), "{process:?}");
     assert_eq!(process.incomplete(), ["tokio_polls_unseen"]);
+}
+
+/// Tasks of a `LocalSet` belong to no runtime's list: the stack of the thread that runs it leads to them.
+#[test]
+fn tasks_of_a_local_set_are_told() {
+    for build in [("1.28.2", Flavor::Debug), (NEWEST, Flavor::Debug)] {
+        for workers in ["workers=0", "workers=2"] {
+            let Some(target) = start("tokio::blocking", build, &["local=6", "notify=2", workers]) else {
+                return;
+            };
+            let process = look(&target);
+            let told = |reason: &str, function: &str, count| {
+                let key = [reason, "internal", function, function].map(str::to_owned);
+                (key, count)
+            };
+            let expected = Groups::from([
+                told("oneshot::Receiver", "local_oneshot", 6),
+                told("Notified", "notified", 2),
+            ]);
+            assert_eq!(seen(&process), expected, "{build:?} {workers}");
+            assert_eq!(process.value["tasks"]["tokio"], 8, "{build:?} {workers}");
+        }
+    }
 }

@@ -81,3 +81,35 @@ fn healthy_tasks_are_never_an_alarm() {
         }
     }
 }
+
+/// A function that polls too often for the budget is left alone: nothing is said of its tasks, but of those of others it is.
+#[test]
+fn what_polls_too_often_is_left_alone_and_the_rest_goes_on() {
+    let Some(target) = start(
+        "tokio::healthy",
+        (NEWEST, Flavor::Debug),
+        &["pingpong=1", "notify=40"],
+    ) else {
+        return;
+    };
+    let pid = target.pid();
+    let daemon = Daemon::watch(pid, "300ms", "1s");
+    let stuck = |process: &Process| tokio_groups(process) == [("Notified", "unknown", 40)];
+    daemon.until(pid, "the stuck are blocked", |process| process.is_some_and(stuck));
+    for _ in 0..30 {
+        thread::sleep(Duration::from_millis(150));
+        let process = daemon.process(pid).unwrap();
+        let blocked: u64 = tokio_groups(&process).iter().map(|(.., count)| count).sum();
+        assert_eq!(blocked, 40, "{process:?}");
+    }
+    // It runs at full speed by then: its probes are off.
+    let process = daemon.process(pid).unwrap();
+    assert!(
+        process
+            .incomplete()
+            .iter()
+            .all(|cause| *cause == "tokio_polls_unseen"),
+        "{:?}",
+        process.incomplete()
+    );
+}

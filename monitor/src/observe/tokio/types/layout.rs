@@ -84,6 +84,9 @@ pub struct Layout {
     pub shape: Shape,
 }
 
+/// The variants of a type with their values and lines, and what tells them apart.
+type Variants = (Option<Tag>, Vec<(Option<u64>, Part, Line)>);
+
 /// One unit of the debug information.
 pub struct Source<'a, 'b> {
     pub dwarf: &'b Dwarf<Slice<'a>>,
@@ -165,11 +168,10 @@ impl<'a> Source<'a, '_> {
     }
 
     /// The members of a type, and its variants with what tells them apart.
-    #[expect(clippy::type_complexity)]
     fn parts(
         &self,
         node: EntriesTreeNode<'_, '_, Slice<'a>>,
-    ) -> gimli::Result<(Vec<Part>, Option<(Option<Tag>, Vec<(Option<u64>, Part, Line)>)>)> {
+    ) -> gimli::Result<(Vec<Part>, Option<Variants>)> {
         let mut parts = Vec::new();
         let mut variants = None;
         let mut children = node.children();
@@ -183,11 +185,7 @@ impl<'a> Source<'a, '_> {
         Ok((parts, variants))
     }
 
-    #[expect(clippy::type_complexity)]
-    fn variants(
-        &self,
-        node: EntriesTreeNode<'_, '_, Slice<'a>>,
-    ) -> gimli::Result<(Option<Tag>, Vec<(Option<u64>, Part, Line)>)> {
+    fn variants(&self, node: EntriesTreeNode<'_, '_, Slice<'a>>) -> gimli::Result<Variants> {
         let mut tag = None;
         let mut variants = Vec::new();
         let mut children = node.children();

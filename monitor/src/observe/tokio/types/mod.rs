@@ -150,3 +150,6 @@ impl Reader<'_> {
         source.layout(at).ok()
     }
 }
+
+#[cfg(test)]
+mod tests;
