@@ -31,7 +31,7 @@ pub const NEEDS: &[Need] = &[
         capability: Capability::CAP_SYS_PTRACE,
         purpose: "to read other users' /proc/PID/exe, memory and mappings",
         loss: Some(
-            "for other users' processes `exe` is empty, stacks, holders, goroutines and spawn sites are unknown, and \
+            "for other users' processes `exe` is empty, stacks, holders, goroutines, tokio tasks and spawn sites are unknown, and \
              waits with a timeout of a day or more are missed",
         ),
         instead: &[],
@@ -46,7 +46,7 @@ pub const NEEDS: &[Need] = &[
         capability: Capability::CAP_DAC_READ_SEARCH,
         purpose: "to open other users' /proc/PID/mem and map_files, and tracefs where we are not root",
         loss: Some(
-            "for other users' processes stacks, holders, goroutines and spawn sites are unknown, and waits with a \
+            "for other users' processes stacks, holders, goroutines, tokio tasks and spawn sites are unknown, and waits with a \
              timeout of a day or more are missed; the futex probes are not attached unless tracefs is readable",
         ),
         instead: &[Capability::CAP_DAC_OVERRIDE],

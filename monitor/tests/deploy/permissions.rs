@@ -227,6 +227,7 @@ fn without_another_one_something_is_lost_and_that_is_said() {
                         "stack_unreadable",
                         "holders_unreadable",
                         "goroutines_unreadable",
+                        "tokio_unreadable",
                     ];
                     (false, &[], false, false, causes)
                 }
@@ -237,7 +238,12 @@ fn without_another_one_something_is_lost_and_that_is_said() {
                     &[],
                     false,
                     true,
-                    &["timeout_unreadable", "stack_unreadable", "goroutines_unreadable"],
+                    &[
+                        "timeout_unreadable",
+                        "stack_unreadable",
+                        "goroutines_unreadable",
+                        "tokio_unreadable",
+                    ],
                 ),
                 "CAP_SYSLOG" => (true, &SITES, true, false, &[]),
                 other => panic!("{other} has not been tried"),
