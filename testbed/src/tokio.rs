@@ -174,7 +174,7 @@ pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
         .with_context(|| format!("cannot run {command:?}"))?;
     if !done.status.success() {
         let said = String::from_utf8_lossy(&done.stderr);
-        if flavor == Flavor::Musl && said.contains("can't find crate for `core`") {
+        if flavor == Flavor::Musl && said.contains("target may not be installed") {
             return Err(Unsupported(format!("no Rust for {MUSL}: rustup target add {MUSL}")).into());
         }
         bail!("{command:?}: {}\n{said}", done.status);

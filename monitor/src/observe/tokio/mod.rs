@@ -1,9 +1,11 @@
 //! Tasks of tokio, read from the runtime's own structures from outside: nothing is stopped, and nothing is asked of the
 //! program. From tokio 1.28 on, of programs that have it in their executable.
 //!
-//! In the helper process: `program` (the vtables of a program's futures), `lists` and `stacks` (where its runtimes keep their tasks),
-//! `task`, `blocks`, `walk` (reads of the process), `futures` and `names` (what the futures are), `inspector` (answers). In
-//! the monitor: `worker` (asks), `tracker` (since when), `view` (tasks).
+//! In the helper process: `program` (the vtables of a program's futures), `lists` and `stacks` (where its runtimes keep
+//! their tasks), `task`, `cell`, `blocks`, `walk` (reads of the process), `futures` and `names` (what the futures are),
+//! `types` (its debug information), `awaits`, `chain` and `reasons` (what tasks await), `points` (where probes go),
+//! `inspector` (answers). In the monitor: `worker` (asks), `tracker` (since when), `polls` (who is polled all the same),
+//! `view` (tasks).
 
 mod awaits;
 mod blocks;
