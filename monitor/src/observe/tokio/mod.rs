@@ -164,7 +164,8 @@ impl Tasks {
                 // Where all is told nothing is judged.
                 let since = since.or(is_whole.then_some(suspect.since));
                 let Some(since) = since else {
-                    if now.saturating_sub(suspect.since) >= threshold.as_nanos() as u64 {
+                    let is_long = now.saturating_sub(suspect.since) >= threshold.as_nanos() as u64;
+                    if is_long && !suspect.is_new {
                         observation.incomplete.insert(Cause::TokioPolls);
                     }
                     continue;

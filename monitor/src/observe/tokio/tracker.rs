@@ -34,6 +34,8 @@ pub struct Entry {
     pub status: Status,
     /// Whether it was the same at the look before.
     pub is_still: bool,
+    /// Whether it was known at the look before what it awaits.
+    pub was_known: bool,
 }
 
 const UNASKED: u32 = u32::MAX;
@@ -52,6 +54,7 @@ impl Entry {
             chain: UNASKED,
             status: record.status,
             is_still: false,
+            was_known: false,
         }
     }
 
@@ -112,6 +115,7 @@ impl Tracker {
                 entry.chain = known.chain;
                 entry.joins = known.joins;
                 entry.is_still = true;
+                entry.was_known = known.chain != UNASKED;
             }
         }
         self.entries = entries;

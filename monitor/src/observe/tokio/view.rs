@@ -54,6 +54,8 @@ pub struct Suspect {
     pub stack: Arc<Stack>,
     pub joins: Option<u64>,
     pub point: Point,
+    /// Nobody knew of it before, so it cannot have been watched.
+    pub is_new: bool,
 }
 
 /// A future, by its vtable.
@@ -221,6 +223,7 @@ impl Memory {
                             stack: Arc::clone(stack),
                             joins: Some(entry.joins).filter(|joins| *joins != 0),
                             point: future.map(|future| future.point).unwrap_or_default(),
+                            is_new: !entry.was_known,
                         });
                     }
                 }

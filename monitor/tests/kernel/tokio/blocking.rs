@@ -168,7 +168,17 @@ fn every_wait_is_told_with_its_place() {
             continue;
         };
         let what = format!("{build:?}");
-        let process = look(&target);
+        let mut process = look(&target);
+        // On a machine that is too busy a look may come too late for a wait to be long enough, and says so or says less. It
+        // never says anything else.
+        for _ in 0..3 {
+            let unexpected = |key: &&[String; 4]| !expected().contains_key(*key);
+            assert_eq!(seen(&process).keys().find(unexpected), None, "{what}");
+            if process.incomplete().is_empty() && seen(&process) == expected() {
+                break;
+            }
+            process = look(&target);
+        }
         assert!(
             process.incomplete().is_empty(),
             "{what}: {:?}",
