@@ -38,6 +38,8 @@ impl Reader {
         loop {
             // As the helper does while the monitor takes in what came before.
             self.inspector.read_ahead();
+            // Other questions may come in between.
+            self.inspector.answer(&Question::Points(self.who));
             match self.inspector.answer(&Question::Next) {
                 Answer::Some(batch) => {
                     unreadable += batch.unreadable;

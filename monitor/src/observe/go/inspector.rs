@@ -46,7 +46,12 @@ pub struct Inspector {
 
 impl Inspector {
     pub fn answer(&mut self, question: &Question) -> Answer {
-        match (question, self.ahead.take()) {
+        // Other questions may come between two of a walk.
+        let ahead = match question {
+            Question::Begin(_) | Question::Next => self.ahead.take(),
+            _ => None,
+        };
+        match (question, ahead) {
             (Question::Next, Some(ahead)) => ahead,
             _ => self.answer_now(question),
         }
