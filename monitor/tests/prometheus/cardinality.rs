@@ -120,9 +120,9 @@ fn series_are_bounded_however_many_sites_there_are() {
     for pass in 0..2 {
         let mut reports = Vec::new();
         for pid in 1..=PROCESSES {
-            // Every other one a goroutine.
+            // Of each kind as many.
             let tasks = (0..SITES).map(|n| {
-                let kind = KINDS[(n % 2) as usize];
+                let kind = KINDS[n as usize % KINDS.len()];
                 task(kind, pass * SITES + n, pass * SITES + n, Some(THRESHOLD))
             });
             reports.push(report(
