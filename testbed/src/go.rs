@@ -71,6 +71,23 @@ pub fn versions() -> &'static [&'static str] {
     }
 }
 
+/// A call as the runtime prints it, without its arguments: `main.(*T).f(0x1, {0x2, 0x3})` → `main.(*T).f`. `None`: it is
+/// none.
+pub fn without_arguments(call: &str) -> Option<&str> {
+    let mut depth = 0;
+    for (at, character) in call.char_indices().rev() {
+        match character {
+            ')' => depth += 1,
+            '(' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return call.get(..at);
+        }
+    }
+    None
+}
+
 /// `1.27` → 27.
 pub fn minor(version: &str) -> u32 {
     version

@@ -4,8 +4,9 @@ use std::{
     collections::BTreeMap,
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
-    path::Path,
 };
+
+use testbed::go::without_arguments;
 
 /// function, file, line
 pub type Frame = (String, String, u32);
@@ -19,7 +20,7 @@ pub struct Goroutine {
     pub made_at: Option<(String, u32)>,
 }
 
-pub fn ask(socket: &Path) -> BTreeMap<u64, Goroutine> {
+pub fn ask(socket: &str) -> BTreeMap<u64, Goroutine> {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream
         .write_all(b"GET /debug/pprof/goroutine?debug=2 HTTP/1.0\r\n\r\n")
@@ -50,24 +51,8 @@ fn parse(block: &str) -> (u64, Goroutine) {
         } else {
             goroutine
                 .frames
-                .push((without_arguments(line).to_owned(), file, number));
+                .push((without_arguments(line).unwrap().to_owned(), file, number));
         }
     }
     (id.parse().unwrap(), goroutine)
-}
-
-/// `main.(*T).f(0x1, {0x2, 0x3})` → `main.(*T).f`.
-fn without_arguments(call: &str) -> &str {
-    let mut depth = 0;
-    for (at, character) in call.char_indices().rev() {
-        match character {
-            ')' => depth += 1,
-            '(' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return &call[..at];
-        }
-    }
-    panic!("{call}")
 }

@@ -1,10 +1,8 @@
 //! Stacks, frame for frame as the program itself tells them.
 
-use std::{fs, path::PathBuf};
-
 use taskleak::observe::go::protocol::Record;
 use testbed::{
-    Target,
+    Socket, Target,
     go::{self, Flavor},
 };
 
@@ -12,22 +10,6 @@ use crate::{
     debug2::{self, Frame},
     reader::Reader,
 };
-
-struct Socket(PathBuf);
-
-impl Socket {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("taskleak-{name}-{}", std::process::id()));
-        let _ = fs::remove_file(&path);
-        Self(path)
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
 
 const EVERYWHERE: [&str; 22] = [
     "shapes=2",
@@ -64,7 +46,7 @@ fn check(version: &str, flavor: Flavor) {
     if flavor.has_c() {
         scenarios.extend(["cgo_pause=2".to_owned(), "cgo_callback=2".to_owned()]);
     }
-    scenarios.push(format!("pprof={}", socket.0.display()));
+    scenarios.push(format!("pprof={}", socket.path()));
     let scenarios: Vec<&str> = scenarios.iter().map(String::as_str).collect();
     let started = go::build(version, flavor).and_then(|command| Target::start_command(command, &scenarios));
     let name = format!("go::equality (Go {version}, {flavor:?})");
@@ -79,7 +61,7 @@ fn check(version: &str, flavor: Flavor) {
         .values()
         .filter_map(|record| Some((record.id, reader.stack(record)?)))
         .collect();
-    let told = debug2::ask(&socket.0);
+    let told = debug2::ask(socket.path());
     let (after, _) = reader.goroutines().unwrap();
     let stood_still = |id: &u64| {
         let same = |a: &Record, b: &Record| (a.seq, a.place, a.status) == (b.seq, b.place, b.status);

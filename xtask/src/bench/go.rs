@@ -1,17 +1,16 @@
 //! Goroutines: a full grouped snapshot with stacks beside the program's own profiles, and a million of them.
 
 use std::{
-    fs,
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use testbed::{
-    Target,
+    Socket, Target,
     go::{self, Flavor},
 };
 
@@ -27,16 +26,15 @@ const MOST: usize = 1_000_000;
 /// late it was at most.
 struct Load {
     target: Target,
-    socket: PathBuf,
+    socket: Socket,
 }
 
 impl Load {
     fn start(goroutines: usize) -> Result<Self> {
-        let socket = std::env::temp_dir().join(format!("taskleak-bench-{}", std::process::id()));
-        let _ = fs::remove_file(&socket);
+        let socket = Socket::new("bench-go");
         let each = goroutines / 4;
         let args = [
-            format!("pprof={}", socket.display()),
+            format!("pprof={}", socket.path()),
             format!("chan_receive={each}"),
             format!("select={each}"),
             format!("mutex={each}"),
@@ -50,7 +48,7 @@ impl Load {
     }
 
     fn get(&self, path: &str) -> Result<Vec<u8>> {
-        let mut stream = UnixStream::connect(&self.socket).context("connecting to the program")?;
+        let mut stream = UnixStream::connect(self.socket.path()).context("connecting to the program")?;
         write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
@@ -66,12 +64,6 @@ impl Load {
 
     fn pid(&self) -> String {
         self.target.pid().to_string()
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.socket);
     }
 }
 

@@ -1,17 +1,15 @@
 //! Tokio tasks: a snapshot of many of them, beside what the runtime itself takes to dump them.
 
 use std::{
-    fs,
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
-    path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 use testbed::{
-    Target,
+    Socket, Target,
     tokio::{self, Flavor, NEWEST},
 };
 
@@ -24,35 +22,28 @@ const MANY: usize = 100_000;
 /// own tasks.
 struct Load {
     target: Target,
-    socket: PathBuf,
+    socket: Socket,
 }
 
 impl Load {
     fn start(tasks: usize) -> Result<Self> {
-        let socket = std::env::temp_dir().join(format!("taskleak-bench-tokio-{}", std::process::id()));
-        let _ = fs::remove_file(&socket);
+        let socket = Socket::new("bench-tokio");
         let each = tasks / 4;
         let args = ["mpsc_recv", "notify", "oneshot", "select"].map(|name| format!("{name}={each}"));
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let mut command = tokio::build(NEWEST, Flavor::Dumping)?;
-        command.env("TASKS_SOCKET", &socket);
+        command.env("TASKS_SOCKET", socket.path());
         let target = Target::start_command(command, &args)?;
         std::thread::sleep(Duration::from_secs(2));
         Ok(Self { target, socket })
     }
 
     fn ask(&self, what: &str) -> Result<Duration> {
-        let mut stream = UnixStream::connect(&self.socket).context("connecting to the program")?;
+        let mut stream = UnixStream::connect(self.socket.path()).context("connecting to the program")?;
         writeln!(stream, "{what}")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(Duration::from_nanos(answer.trim().parse()?))
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.socket);
     }
 }
 

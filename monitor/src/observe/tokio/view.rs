@@ -206,31 +206,27 @@ impl Memory {
                 Awaited::Number(number) => self.chains.get(number as usize),
                 Awaited::Unknown | Awaited::Unasked => None,
             };
-            match entry.awaited() {
-                Awaited::Number(_) => {
-                    if let Some(Kept {
-                        stack,
-                        waits: Some((reason, class)),
-                    }) = chain
-                    {
-                        suspects.push(Suspect {
-                            index: tasks.len(),
-                            id: entry.id,
-                            address: entry.address,
-                            since: entry.since,
-                            reason: reason.clone(),
-                            class: *class,
-                            stack: Arc::clone(stack),
-                            joins: Some(entry.joins).filter(|joins| *joins != 0),
-                            point: future.map(|future| future.point).unwrap_or_default(),
-                            is_new: !entry.was_known,
-                        });
-                    }
-                }
-                Awaited::Unknown if now.saturating_sub(entry.since) >= threshold.as_nanos() as u64 => {
-                    incomplete.insert(Cause::TokioTypes);
-                }
-                Awaited::Unknown | Awaited::Unasked => {}
+            if let Some(Kept {
+                stack,
+                waits: Some((reason, class)),
+            }) = chain
+            {
+                suspects.push(Suspect {
+                    index: tasks.len(),
+                    id: entry.id,
+                    address: entry.address,
+                    since: entry.since,
+                    reason: reason.clone(),
+                    class: *class,
+                    stack: Arc::clone(stack),
+                    joins: Some(entry.joins).filter(|joins| *joins != 0),
+                    point: future.map(|future| future.point).unwrap_or_default(),
+                    is_new: !entry.was_known,
+                });
+            }
+            let is_long = now.saturating_sub(entry.since) >= threshold.as_nanos() as u64;
+            if is_long && entry.awaited() == Awaited::Unknown {
+                incomplete.insert(Cause::TokioTypes);
             }
             tasks.push(Task {
                 kind: Kind::Tokio,

@@ -2,9 +2,8 @@
 
 use std::process::Command;
 
-use testbed::Program;
+use testbed::{Program, Socket};
 
-use super::daemon::Socket;
 use crate::support::{Daemon, TASKLEAK, start, stderr, taskleak};
 
 #[test]

@@ -4,34 +4,15 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     os::unix::net::UnixStream,
-    path::PathBuf,
 };
 
-use testbed::Program;
+use testbed::{Program, Socket};
 
 use super::formats::cumulated;
 use crate::support::{Daemon, PATIENCE, start};
 
-pub struct Socket(PathBuf);
-
-impl Socket {
-    pub fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("taskleak-{name}-{}.sock", std::process::id())))
-    }
-
-    pub fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-
-    fn get(&self, path: &str) -> (u16, Vec<u8>) {
-        exchange(UnixStream::connect(&self.0).unwrap(), path)
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
+fn over_socket(socket: &Socket, path: &str) -> (u16, Vec<u8>) {
+    exchange(UnixStream::connect(socket.path()).unwrap(), path)
 }
 
 fn over_tcp(daemon: &Daemon, path: &str) -> (u16, Vec<u8>) {
@@ -73,9 +54,12 @@ fn stacks_are_shown_under_one_rule() {
             "{path}: {text}"
         );
         assert!(!text.contains("mutex"), "{text}");
-        assert_eq!(socket.get(&path).0, 200, "{path}");
+        assert_eq!(over_socket(&socket, &path).0, 200, "{path}");
     }
-    let (_, text) = socket.get(&format!("/api/v1/stacks?pid={pid}&site=%5Emutex_acquire"));
+    let (_, text) = over_socket(
+        &socket,
+        &format!("/api/v1/stacks?pid={pid}&site=%5Emutex_acquire"),
+    );
     let text = String::from_utf8(text).unwrap();
     assert!(text.contains("\n3 threads: futex for "), "{text}");
     assert!(!text.contains("pipe_read_forever"), "{text}");

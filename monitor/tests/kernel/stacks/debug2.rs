@@ -2,39 +2,20 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
 };
 
-use testbed::go::{self, Flavor};
+use testbed::{
+    Socket,
+    go::{self, Flavor},
+};
 
 use super::told;
 use crate::go::bed;
 
-struct Socket(PathBuf);
-
-impl Socket {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("taskleak-{name}-{}", std::process::id()));
-        let _ = fs::remove_file(&path);
-        Self(path)
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 /// `goroutine?debug=2`, the arguments of calls made `...`.
-fn ask(socket: &Path) -> String {
+fn ask(socket: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream
         .write_all(b"GET /debug/pprof/goroutine?debug=2 HTTP/1.0\r\n\r\n")
@@ -51,18 +32,8 @@ fn without_arguments(line: &str) -> String {
     if !is_call {
         return line.to_owned();
     }
-    let mut depth = 0;
-    for (at, character) in line.char_indices().rev() {
-        match character {
-            ')' => depth += 1,
-            '(' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return format!("{}(...)", &line[..at]);
-        }
-    }
-    panic!("{line}")
+    let call = go::without_arguments(line).unwrap_or_else(|| panic!("{line}"));
+    format!("{call}(...)")
 }
 
 /// The goroutines in their order, and what is printed of each.
@@ -104,7 +75,7 @@ const SCENARIOS: [&str; 20] = [
 
 fn check(version: &str, flavor: Flavor) {
     let socket = Socket::new(&format!("stacks-debug2-{version}-{flavor:?}"));
-    let pprof = format!("pprof={}", socket.path().display());
+    let pprof = format!("pprof={}", socket.path());
     let scenarios: Vec<&str> = SCENARIOS.iter().copied().chain([pprof.as_str()]).collect();
     let Some(target) = bed::start("stacks::debug2", version, flavor, &scenarios) else {
         return;
