@@ -5,14 +5,17 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::{fs::MetadataExt as _, net::UnixStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::folders;
 use crate::recipes::cargo;
+use crate::socket::Socket;
 use crate::unsupported::Unsupported;
 
 /// How the program is built. All of them are optimised.
@@ -110,6 +113,23 @@ pub const SOME: [(&str, Flavor); 7] = [
     (NEWEST, Flavor::Stripped),
     (NEWEST, Flavor::Musl),
 ];
+
+/// Has the program answer questions on a socket.
+pub fn answer_on(command: &mut Command, socket: &Socket) {
+    command.env("TASKS_SOCKET", socket.path());
+}
+
+/// Asks a program that answers on this socket (`testbed/tokio/src/served.rs` has what may be asked).
+///
+/// # Errors
+/// When it does not answer.
+pub fn ask(socket: &Socket, what: &str) -> Result<Duration> {
+    let mut stream = UnixStream::connect(socket.path()).context("connecting to the program")?;
+    writeln!(stream, "{what}")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(Duration::from_nanos(answer.trim().parse()?))
+}
 
 /// Tells tests to be made with all versions and flavors (`cargo xtask test --all`).
 pub const EVERY_BUILD: &str = "TASKLEAK_ALL_TOKIO";

@@ -6,4 +6,5 @@ mod churn;
 mod healthy;
 mod list;
 mod stacks;
+mod unwatched;
 mod verdicts;

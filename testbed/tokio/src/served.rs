@@ -1,6 +1,6 @@
-//! What a bench asks of the program itself, on the Unix socket that `TASKS_SOCKET` names: `late`, how late a ticker of 1 ms
-//! was at most since the last question, and `dump`, how long the runtime takes to dump its tasks (0 where it cannot). Answers
-//! are nanoseconds.
+//! What a test or a bench asks of the program itself, on the Unix socket that `TASKS_SOCKET` names: `late`, how late a ticker of 1 ms
+//! was at most since the last question, `dump`, how long the runtime takes to dump its tasks (0 where it cannot), and `busy`,
+//! from when on those twins run that are to be busy (0). Answers are nanoseconds.
 
 use std::{
     env,
@@ -29,6 +29,10 @@ pub fn start() {
             stream.read_line(&mut line).unwrap();
             let answer = match line.trim() {
                 "late" => LATEST.swap(0, Ordering::Relaxed),
+                "busy" => {
+                    crate::stuck::BUSY.store(true, Ordering::Relaxed);
+                    0
+                }
                 _ => dump(&handle),
             };
             writeln!(stream.into_inner(), "{answer}").unwrap();

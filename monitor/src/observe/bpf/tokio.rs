@@ -76,6 +76,12 @@ impl Probes {
             .and_then(|mut tasks| tasks.remove(&task));
     }
 
+    /// When a task that is watched was polled the last time (CLOCK_MONOTONIC ns); `None`: not since it is watched.
+    pub fn polled_tokio_at(&mut self, task: TokioTask) -> Option<u64> {
+        let watched = self.tokio_tasks(names::TOKIO_WATCHED).ok()?;
+        watched.get(&task, 0).ok().filter(|at| *at != 0)
+    }
+
     /// Tasks that were watched and were polled all the same since the last call, and when that was the last time
     /// (CLOCK_MONOTONIC ns). They are watched on.
     pub fn take_polled_tokio(&mut self) -> Vec<(TokioTask, u64)> {

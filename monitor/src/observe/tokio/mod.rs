@@ -160,21 +160,22 @@ impl Tasks {
             } = view;
             observation.incomplete.extend(incomplete);
             for suspect in &suspects {
-                let since = polls.as_ref().and_then(|polls| polls.since(process, suspect));
+                let seen = polls.as_ref().and_then(|polls| polls.seen(process, suspect));
+                let same = now.saturating_sub(suspect.since);
+                let is_long = same >= threshold.as_nanos() as u64;
+                if is_long && !is_whole && !suspect.is_new && seen.is_none_or(|seen| !seen.is_watched) {
+                    observation.incomplete.insert(Cause::TokioPolls);
+                }
                 // Where all is told nothing is judged.
-                let since = since.or(is_whole.then_some(suspect.since));
-                let Some(since) = since else {
-                    let is_long = now.saturating_sub(suspect.since) >= threshold.as_nanos() as u64;
-                    if is_long && !suspect.is_new {
-                        observation.incomplete.insert(Cause::TokioPolls);
-                    }
+                let age = seen.map(|seen| seen.unpolled.min(same));
+                let Some(age) = age.or(is_whole.then_some(same)) else {
                     continue;
                 };
                 if let Some(task) = tasks.get_mut(suspect.index) {
                     task.wait = Some(Wait {
                         reason: suspect.reason.clone(),
                         class: suspect.class,
-                        age: Duration::from_nanos(now.saturating_sub(since.max(suspect.since))),
+                        age: Duration::from_nanos(age),
                         anchor: None,
                     });
                     task.stack = Some(Arc::clone(&suspect.stack));
