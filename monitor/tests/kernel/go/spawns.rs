@@ -176,7 +176,10 @@ fn a_storm_takes_the_probes_off_and_the_rest_goes_on() {
     );
     until("off", || {
         counted(&daemon, pid).is_active() == Some(false)
-            && counted(&daemon, pid).made_and_ended("main.addNumber", "main.burst").0 > 0
+            && counted(&daemon, pid)
+                .made_and_ended("main.addNumber", "main.burst")
+                .0
+                > 0
     });
     let log = daemon.log();
     assert!(
