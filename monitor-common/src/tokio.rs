@@ -19,7 +19,7 @@ pub struct TokioTask {
 /// Processes whose tasks can be counted at once.
 pub const MAX_TOKIO_PROCESSES: u32 = 4_096;
 /// Places in the code of all processes that creators' stacks are followed through.
-pub const MAX_TOKIO_STEPS: u32 = 1 << 16;
+pub const MAX_TOKIO_STEPS: u32 = 1 << 18;
 
 /// Of a probe's cookie, whose lower half is the number of the process: the second argument is not the task, but where that
 /// stands.

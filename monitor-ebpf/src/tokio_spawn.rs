@@ -33,6 +33,10 @@ pub fn tokio_spawn(ctx: ProbeContext) -> u32 {
     // SAFETY: the context of a uprobe is the registers; the verifier checks the access.
     let regs = unsafe { &*ctx.regs };
     let header = regs.rsi;
+    // Both are the same task, which is to be run at once.
+    if regs.rdx != header {
+        return 0;
+    }
     let pc = creator(process, regs.rsp, regs.rbp);
     let task = TokioTask {
         process,

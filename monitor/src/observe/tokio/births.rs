@@ -2,7 +2,7 @@
 //! one that puts a task into its runtime's list, and by one that takes it out again:
 //!
 //! - `OwnedTasks::bind_inner` of tokio/src/runtime/task/list.rs (1.30 and later). It writes the list's number into the task's
-//!   header, and finds the task's own number by the vtable (from 1.35 on, to choose a part of the list).
+//!   header, and then locks the list, or, from 1.35 on, finds the task's own number by the vtable to choose a part of it.
 //! - `OwnedTasks::remove` of the same file, or `release` of a scheduler that it was put into. It reads the list's number from
 //!   the header, and compares it with its own.
 //!
@@ -153,6 +153,17 @@ fn meaning(code: &[u8], at: u64) -> Option<Meaning> {
                 let loaded = plain_displacement(&instruction).and_then(|at| behind(known.get(base)?, at));
                 known.set(instruction.op0_register(), loaded);
             }
+            _ if has_owner && instruction.has_lock_prefix() => {
+                let is_lists = known.get(instruction.memory_base()) == Some(Value::List);
+                return is_lists.then_some(Meaning::Spawn);
+            }
+            // A part of it.
+            Code::Lea_r64_m => {
+                let part = known
+                    .get(instruction.memory_base())
+                    .filter(|value| *value == Value::List);
+                known.set(instruction.op0_register(), part);
+            }
             Code::Cmp_r64_rm64 | Code::Cmp_rm64_r64 => compared = comparison(&known, &instruction),
             Code::Push_r64 | Code::Test_rm64_r64 => {}
             _ if instruction.op_count() > 0 && instruction.op0_kind() == OpKind::Register => {
@@ -243,8 +254,8 @@ fn number(register: Register) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// `OwnedTasks::bind_inner` of tokio 1.54, 1.35 (both with fat LTO), and as it was built with frame pointers.
-    const SPAWNS: [&[u8]; 2] = [
+    /// `OwnedTasks::bind_inner` of tokio 1.54 (fat LTO), by other registers, and of 1.33.
+    const SPAWNS: [&[u8]; 3] = [
         // push rbp, r15, r14, r13, r12, rbx; sub rsp, 0x38; mov rbx, rdx; mov r15, rsi; mov rax, [rdi+0x28];
         // mov [rsi+0x18], rax; mov rax, [rsi+0x10]; mov rax, [rax+0x48]; mov r12, [rsi+rax]
         &[
@@ -257,6 +268,12 @@ mod tests {
         &[
             0x53, 0x48, 0x89, 0xf3, 0x48, 0x8b, 0x4f, 0x20, 0x48, 0x89, 0x4b, 0x18, 0x48, 0x8b, 0x43, 0x10,
             0x48, 0x8b, 0x40, 0x48, 0x48, 0x8b, 0x14, 0x18,
+        ],
+        // push rbx; mov rbx, rsi; mov rax, [rdi]; mov [rsi+0x18], rax; lea r15, [rdi+8]; mov r13b, 1; xor eax, eax;
+        // lock cmpxchg [r15], r13b
+        &[
+            0x53, 0x48, 0x89, 0xf3, 0x48, 0x8b, 0x07, 0x48, 0x89, 0x46, 0x18, 0x4c, 0x8d, 0x7f, 0x08, 0x41,
+            0xb5, 0x01, 0x31, 0xc0, 0xf0, 0x45, 0x0f, 0xb0, 0x2f,
         ],
     ];
 

@@ -47,6 +47,9 @@ impl Creators<'_> {
     /// How creators are found from these functions on, as far as time allows.
     pub fn steps(&mut self, functions: &[u64], until: Instant) -> Vec<(u64, Step)> {
         let mut steps = Vec::new();
+        if functions.is_empty() {
+            return steps;
+        }
         let mut seen: HashSet<u64> = functions.iter().copied().collect();
         let mut targets = seen.clone();
         for _ in 0..MAX_DEPTH {

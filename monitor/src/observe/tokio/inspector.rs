@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -40,6 +41,8 @@ use crate::{
 
 /// Processes whose lists are remembered.
 const MAX_PROCESSES: usize = 256;
+/// Programs of which it is remembered who makes tasks.
+const MAX_MAKERS: usize = 64;
 /// Programs whose debug information is kept, and how much of it.
 const MAX_DEBUG: usize = 16;
 const MAX_DEBUG_BYTES: usize = 1 << 30;
@@ -68,8 +71,16 @@ pub struct Inspector {
     programs: Programs<Program>,
     known: Lru<ProcessId, Known>,
     walk: Option<(Who, Walk)>,
+    /// Of programs by their number: who makes tasks.
+    makers: Lru<u64, Rc<Makers>>,
     /// Of programs by their number; `None` of those that have no debug information.
     debug: Lru<u64, Option<Debug>>,
+}
+
+/// Functions of a program that put tasks into lists, and how their callers are found.
+struct Makers {
+    functions: Functions,
+    steps: Vec<(u64, Step)>,
 }
 
 /// The debug information of a program.
@@ -85,6 +96,7 @@ impl Default for Inspector {
             programs: Programs::default(),
             known: Lru::new(MAX_PROCESSES, usize::MAX),
             walk: None,
+            makers: Lru::new(MAX_MAKERS, usize::MAX),
             debug: Lru::new(MAX_DEBUG, MAX_DEBUG_BYTES),
         }
     }
@@ -322,14 +334,27 @@ impl Inspector {
     }
 
     fn births(&mut self, who: Who, code: &mut identify::Inspector) -> Result<Option<Births>, Unknown> {
+        let number = self.program(who)?.program.number;
+        let known = self.makers.get(&number).cloned();
         let until = Instant::now() + STEP;
-        self.creators(who, code, |creators| {
-            let functions = Functions::find(&creators.placed.program.image, &creators.module);
-            let mut births = births::find(who, creators.placed, &functions, creators.memory)?;
-            births.steps = creators.steps(&functions.spawns, until);
-            Some(births)
-        })
-        .map(Option::flatten)
+        let found = self.creators(who, code, |creators| {
+            let makers = known.unwrap_or_else(|| {
+                let functions = Functions::find(&creators.placed.program.image, &creators.module);
+                let steps = creators.steps(&functions.spawns, until);
+                Rc::new(Makers { functions, steps })
+            });
+            let births = births::find(who, creators.placed, &makers.functions, creators.memory);
+            let births = births.map(|births| Births {
+                steps: makers.steps.clone(),
+                ..births
+            });
+            (makers, births)
+        })?;
+        let Some((makers, births)) = found else {
+            return Ok(None);
+        };
+        self.makers.insert(number, makers, 0);
+        Ok(births)
     }
 
     fn steps(

@@ -42,7 +42,9 @@ impl Counted for Born {
         number: u32,
         births: &Births,
     ) -> Result<TokioSpawnProbes, String> {
-        put(probes, number, births.bias, &births.steps);
+        if !put(probes, number, births.bias, &births.steps) {
+            tracing::debug!("process {pid}: no room for all that leads to those who make its tokio tasks");
+        }
         let exits: Vec<(u64, bool)> = births
             .exits
             .iter()
@@ -79,9 +81,9 @@ impl Counted for Born {
     }
 }
 
-/// Tells the kernel side how stacks are followed.
-fn put(probes: &mut Probes, number: u32, bias: u64, steps: &[(u64, Step)]) {
-    for (place, step) in steps {
+/// Tells the kernel side how stacks are followed. Whether there was room.
+fn put(probes: &mut Probes, number: u32, bias: u64, steps: &[(u64, Step)]) -> bool {
+    steps.iter().all(|(place, step)| {
         let place = SpawnPlace {
             process: number,
             _pad: 0,
@@ -93,11 +95,8 @@ fn put(probes: &mut Probes, number: u32, bias: u64, steps: &[(u64, Step)]) {
             bp: step.bp,
             _pad: 0,
         };
-        // What has no room is told to be unknown.
-        if !probes.put_tokio_step(place, step) {
-            return;
-        }
-    }
+        probes.put_tokio_step(place, step)
+    })
 }
 
 /// What is known of a process.
@@ -162,8 +161,13 @@ impl Creators {
         if let Some(number) = attached
             && !steps.is_empty()
         {
-            put(probes, number, known.bias, &steps);
-            known.steps += steps.len();
+            let had_room = put(probes, number, known.bias, &steps);
+            // What comes by others has no known creator.
+            known.steps = if had_room {
+                known.steps + steps.len()
+            } else {
+                MAX_STEPS
+            };
             let bias = known.bias;
             let told: HashSet<u64> = steps.iter().map(|(place, _)| place.wrapping_add(bias)).collect();
             known.wanted.retain(|place| !told.contains(place));
