@@ -8,3 +8,4 @@ mod list;
 mod stacks;
 mod unwatched;
 mod verdicts;
+mod web;
