@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 pub use cause::Cause;
 pub use reason::Reason;
 pub use task::{
-    Anchor, Creator, Facts, Frame, ModuleFile, ProcessTasks, Registers, Site, Stack, State, Task, Trace, Wait,
+    Anchor, Creator, Facts, Frame, Labels, ModuleFile, ProcessTasks, Registers, Site, Stack, State, Task,
+    Trace, Wait,
 };
 
 /// What tells one process from every other one, also from a later one with the same pid.

@@ -345,7 +345,14 @@ impl Target<'_> {
         if let Some(named) = self.names.get(&key) {
             return Some((named.clone(), placed.bias));
         }
-        let named = Rc::new(placed.module.symbols.name(own));
+        let mut named = placed.module.symbols.name(own);
+        if named.calls.is_empty()
+            && let Some(code) = self.process.code_at(address)
+            && let Some(told) = placed.module.go_names.name(self.tid, code, placed.bias, own)
+        {
+            named = told;
+        }
+        let named = Rc::new(named);
         self.names.insert(key, named.clone(), named.bytes());
         Some((named, placed.bias))
     }

@@ -12,6 +12,7 @@ mod demangle;
 mod elf;
 mod entries;
 mod file;
+mod go_names;
 mod guess;
 mod inspector;
 mod lru;

@@ -18,13 +18,14 @@ use super::{
     debug_files,
     elf::{ElfError, Image, Section, build_id_of},
     file::{FileKey, open_mapped},
+    go_names::GoNames,
     lru::Lru,
     maps::{Code, Origin},
     symbols::Symbols,
 };
 use crate::observe::memory::present;
 
-/// Files that are kept, with up to three descriptors each.
+/// Files that are kept, with up to four descriptors each.
 const MAX_MODULES: usize = 256;
 /// What their unwind sections may take together.
 const MAX_BYTES: usize = 256 << 20;
@@ -36,6 +37,7 @@ pub struct Module {
     /// Tells it from every other one that ever was.
     pub id: u64,
     pub symbols: Symbols,
+    pub go_names: GoNames,
     pub cfi: Option<Cfi>,
     image: Image,
 }
@@ -204,6 +206,7 @@ impl Modules {
         self.next_id += 1;
         Ok(Rc::new(Module {
             id: self.next_id,
+            go_names: GoNames::default(),
             symbols: Symbols::new(file, &image, debug, &self.debug_folders),
             cfi: Cfi::new(&image),
             image,

@@ -141,9 +141,23 @@ pub struct Trace {
     pub status: Reason,
     pub minutes: u64,
     pub is_locked: bool,
+    /// Of testing/synctest, that it is in.
+    pub bubble: Option<u64>,
+    /// What the program says of whom it works for.
+    pub labels: Option<Arc<Labels>>,
+    /// Whether that is printed, too.
+    pub prints_labels: bool,
     pub creator: Option<Arc<Creator>>,
     /// How far into its function each frame of the stack is; 0 of inlined ones.
     pub within: Arc<[u32]>,
+}
+
+/// What a program calls some of its tasks: keys and values, in its own order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Labels {
+    pub pairs: Vec<(String, String)>,
+    /// There are more, or longer ones, or some could not be read.
+    pub truncated: bool,
 }
 
 /// What has made tasks: the function that stands there, whatever was put into it.

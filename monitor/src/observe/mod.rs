@@ -5,7 +5,7 @@ pub mod bpf;
 pub mod go;
 pub mod governor;
 pub mod helper;
-mod image;
+pub mod image;
 mod lookout;
 pub mod memory;
 mod place;

@@ -8,6 +8,7 @@ mod healthy;
 mod scale;
 mod servers;
 mod spawns;
+mod threads;
 mod timers;
 mod unknown;
 mod verdicts;

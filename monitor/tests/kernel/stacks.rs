@@ -4,6 +4,7 @@ mod connect;
 mod daemon;
 mod debug2;
 mod formats;
+mod labels;
 mod partial;
 
 use std::process::Output;

@@ -9,3 +9,4 @@ mod spawns;
 mod stacks;
 mod unwatched;
 mod verdicts;
+mod web;

@@ -1,9 +1,11 @@
 //! As the Go runtime prints all goroutines (`runtime.Stack`, `pprof/goroutine?debug=2`; runtime/traceback.go,
 //! `goroutineheader`, `traceback1`, `printcreatedby1`, Go 1.19 to 1.27), so that whoever reads that reads this. Arguments are
-//! not told. Tasks of other kinds are put into the same form.
+//! not told, nor is `(scan)`: the runtime stops the world for it, and then no collection scans anybody. Tasks of other kinds
+//! are put into the same form.
 
 use std::fmt::Write as _;
 
+use super::labels;
 use crate::{
     export::text::plain,
     model::{Creator, Frame, Kind, ProcessTasks, Stack, State, Task, Trace},
@@ -24,14 +26,19 @@ pub fn render(told: &ProcessTasks, tasks: &[&Task], is_chosen: bool) -> String {
         .filter(|(_, trace)| !trace.as_ref().is_some_and(|trace| trace.is_hidden))
         .collect();
     shown.sort_by_key(|(task, trace)| (task.kind, trace.as_ref().map(|trace| trace.order), task.id));
-    let is_old = told.go_version.as_deref().is_some_and(cuts_at_the_end);
+    let minor = told.go_version.as_deref().and_then(minor);
     let mut text = String::new();
     for (task, trace) in &shown {
         if !text.is_empty() {
             text.push('\n');
         }
-        header(&mut text, task, trace.as_ref());
-        stack(&mut text, task, trace.as_ref(), is_old);
+        header(&mut text, task, trace.as_ref(), minor);
+        stack(
+            &mut text,
+            task,
+            trace.as_ref(),
+            minor.is_some_and(cuts_at_the_end),
+        );
         match trace {
             Some(trace) => {
                 if let Some(creator) = &trace.creator {
@@ -56,7 +63,7 @@ pub fn render(told: &ProcessTasks, tasks: &[&Task], is_chosen: bool) -> String {
     text
 }
 
-fn header(text: &mut String, task: &Task, trace: Option<&Trace>) {
+fn header(text: &mut String, task: &Task, trace: Option<&Trace>, minor: Option<u32>) {
     let (status, minutes) = match trace {
         Some(trace) => (plain(&trace.status), trace.minutes),
         None => {
@@ -73,7 +80,22 @@ fn header(text: &mut String, task: &Task, trace: Option<&Trace>) {
     if trace.is_some_and(|trace| trace.is_locked) {
         text.push_str(", locked to thread");
     }
-    text.push_str("]:\n");
+    if let Some(bubble) = trace.and_then(|trace| trace.bubble) {
+        let name = if minor == Some(24) { "group" } else { "bubble" };
+        let _ = write!(text, ", synctest {name} {bubble}");
+    }
+    let printed = trace.filter(|trace| trace.prints_labels);
+    let printed = printed.and_then(|trace| trace.labels.as_deref());
+    match printed.filter(|labels| !labels.pairs.is_empty()) {
+        None => text.push(']'),
+        Some(labels) if minor == Some(26) => {
+            let _ = write!(text, " labels:{}]", labels::in_quotes(labels));
+        }
+        Some(labels) => {
+            let _ = write!(text, "] {}", labels::bare(labels));
+        }
+    }
+    text.push_str(":\n");
 }
 
 fn stack(text: &mut String, task: &Task, trace: Option<&Trace>, is_old: bool) {
@@ -144,11 +166,16 @@ fn offset(text: &mut String, within: u32) {
     text.push('\n');
 }
 
+/// `go1.27.3` → 27.
+fn minor(version: &str) -> Option<u32> {
+    let digits = version
+        .strip_prefix("go1.")?
+        .split(|c: char| !c.is_ascii_digit())
+        .next()?;
+    digits.parse().ok()
+}
+
 /// Whether a version of Go leaves out the outermost frames of a long stack, not those in the middle.
-fn cuts_at_the_end(version: &str) -> bool {
-    let minor = version.strip_prefix("go1.").map(|rest| {
-        let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
-        digits.unwrap_or_default().parse::<u32>()
-    });
-    matches!(minor, Some(Ok(..21)))
+const fn cuts_at_the_end(minor: u32) -> bool {
+    minor < 21
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Stacks, maker};
+use super::{Stacks, labels, maker};
 use crate::model::{Frame, Kind, ProcessTasks, Site, Stack, State, Task, WaitClass};
 
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -41,6 +41,10 @@ struct TaskJson<'a> {
     spawn_site: Option<&'a Site>,
     made_by: Option<u64>,
     locked_to_thread: bool,
+    /// What the program calls it for its profiles (`runtime/pprof.Do`).
+    labels: BTreeMap<&'a str, &'a str>,
+    /// There are more labels, or longer ones, or some could not be read.
+    labels_truncated: bool,
     /// Index in `stacks`; `null` of what runs, or could not be read.
     stack: Option<usize>,
     waits_for: &'a [u64],
@@ -79,6 +83,8 @@ pub fn render(told: &ProcessTasks, tasks: &[&Task]) -> serde_json::Result<String
 }
 
 fn task<'a>(task: &'a Task, stacks: &mut Stacks<'a>) -> TaskJson<'a> {
+    let labels = labels::of(task);
+    let pairs = labels.iter().flat_map(|labels| &labels.pairs);
     let trace = task.facts.as_ref().and_then(|facts| facts.trace.as_ref());
     TaskJson {
         kind: task.kind,
@@ -92,6 +98,8 @@ fn task<'a>(task: &'a Task, stacks: &mut Stacks<'a>) -> TaskJson<'a> {
         spawn_site: task.spawn_site.as_deref(),
         made_by: maker(task),
         locked_to_thread: trace.is_some_and(|trace| trace.is_locked),
+        labels: pairs.map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+        labels_truncated: labels.is_some_and(|labels| labels.truncated),
         stack: task.stack.as_ref().map(|stack| stacks.number(stack)),
         waits_for: task.waits_for.as_deref().map_or(&[], Vec::as_slice),
     }

@@ -3,6 +3,7 @@
 mod debug2;
 mod folded;
 mod json;
+mod labels;
 mod pprof;
 mod text;
 

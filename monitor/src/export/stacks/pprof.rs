@@ -13,12 +13,18 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use prost::Message;
 
-use super::Stacks;
+use super::{Stacks, labels};
 use crate::{
     export::text::function,
     model::{Frame, ProcessTasks, Task},
 };
 
+/// Labels that every sample has.
+const KIND: &str = "kind";
+const STATE: &str = "state";
+const REASON: &str = "reason";
+const PID: &str = "pid";
+const ID: &str = "id";
 /// Between the made-up addresses of two files: no file is larger.
 const STRIDE: u64 = 1 << 40;
 
@@ -173,12 +179,19 @@ pub fn render(told: &ProcessTasks, tasks: &[&Task]) -> std::io::Result<Vec<u8>> 
         };
         let blocked = task.wait.as_ref().map_or(Duration::ZERO, |wait| wait.age);
         let mut label = vec![
-            maker.text_label("kind", task.kind.label()),
-            maker.text_label("state", task.state().label()),
+            maker.text_label(KIND, task.kind.label()),
+            maker.text_label(STATE, task.state().label()),
         ];
-        label.extend(task.reason().map(|reason| maker.text_label("reason", reason)));
-        label.push(maker.number_label("pid", pid));
-        label.push(maker.number_label("id", i64::try_from(task.id).unwrap_or(i64::MAX)));
+        label.extend(task.reason().map(|reason| maker.text_label(REASON, reason)));
+        label.push(maker.number_label(PID, pid));
+        label.push(maker.number_label(ID, i64::try_from(task.id).unwrap_or(i64::MAX)));
+        for (key, value) in labels::of(task).iter().flat_map(|labels| &labels.pairs) {
+            label.push(match [KIND, STATE, REASON, PID, ID].contains(&key.as_str()) {
+                // Ours are what those who read the profile ask for.
+                true => maker.text_label(&format!("program.{key}"), value),
+                false => maker.text_label(key, value),
+            });
+        }
         maker.profile.sample.push(Sample {
             location_id,
             value: vec![1, nanoseconds(blocked)],

@@ -54,6 +54,9 @@ fn goroutine(id: u64, minutes: u64, stack: Arc<Stack>) -> Task {
                 status: reason,
                 minutes,
                 is_locked: id == 2,
+                bubble: None,
+                labels: None,
+                prints_labels: false,
                 creator: Some(Arc::new(Creator {
                     site: Site {
                         function: "main.main".to_owned(),

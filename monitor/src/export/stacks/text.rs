@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt::Write as _, time::Duration};
 
-use super::{Stacks, maker, no_stack};
+use super::{Stacks, labels, maker, no_stack};
 use crate::{
     export::text::{base_name, duration, frames, plain, plural},
     model::{Kind, ProcessTasks, Reason, Site, State, Task},
@@ -131,6 +131,9 @@ fn group(text: &mut String, members: &[&Task]) {
             _ => String::new(),
         };
         let _ = writeln!(text, "    made at {}{by}", place(site));
+    }
+    if let Some(labels) = labels::line(members) {
+        let _ = writeln!(text, "    labels {labels}");
     }
     if let Some(chain) = &first.waits_for {
         let ids: Vec<String> = chain.iter().take(IDS_SHOWN).map(u64::to_string).collect();

@@ -9,6 +9,8 @@ use crate::observe::memory::space::{half, word};
 
 /// `g.atomicstatus`; the collector marks one that it looks at.
 const SCANNED: u32 = 0x1000;
+/// `_Gleaked`.
+const LEAKED: u32 = 10;
 /// The runtime's own limit is 1 GB (`maxstacksize`).
 const MAX_STACK: u64 = 2 << 30;
 
@@ -46,6 +48,12 @@ pub struct Goroutine {
     /// Number of the goroutine that made it, or 0.
     pub parent: u64,
     pub is_locked: bool,
+    /// The program's own search for leaks has found that nothing alive can wake it (`_Gleaked`).
+    pub is_leaked: bool,
+    /// The `synctestBubble` that it is in, or 0.
+    pub bubble: u64,
+    /// Its labels, or 0.
+    pub labels: u64,
     /// The first of the `sudog`s that it waits with, or 0.
     pub waiting: u64,
     pub stack: Range<u64>,
@@ -74,23 +82,22 @@ impl Goroutine {
 
     fn fields(offsets: &Offsets, address: u64, bytes: &[u8]) -> Option<Decoded> {
         let word = |offset: usize| word(bytes, offset);
+        let optional = |offset: usize| if offset == 0 { Some(0) } else { word(offset) };
         // runtime/runtime2.go: the numbers up to 9 are as old as Go 1.14, `_Gleaked` and `_Gdeadextra` came with 1.26.
-        let status = match half(bytes, offsets.status)? & !SCANNED {
+        let number = half(bytes, offsets.status)? & !SCANNED;
+        let status = match number {
             0 | 5 | 6 | 11 => return Some(Decoded::Dead),
             1 | 9 => Status::Runnable,
             2 | 8 => Status::Running,
             3 => Status::Syscall,
-            4 | 10 => Status::Waiting,
+            4 | LEAKED => Status::Waiting,
             _ => return None,
         };
         let stack = word(0)?..word(8)?;
         let size = stack.end.checked_sub(stack.start)?;
         let is_syscall = status == Status::Syscall;
         let (sp, pc, bp) = if is_syscall {
-            let bp = match offsets.syscall_bp {
-                0 => 0,
-                offset => word(offset)?,
-            };
+            let bp = optional(offsets.syscall_bp)?;
             (word(offsets.syscall_sp)?, word(offsets.syscall_pc)?, bp)
         } else {
             (
@@ -117,11 +124,11 @@ impl Goroutine {
             wait_since: word(offsets.wait_since)?,
             gopc: word(offsets.gopc)?,
             startpc: word(offsets.startpc)?,
-            parent: match offsets.parent {
-                0 => 0,
-                offset => word(offset)?,
-            },
+            parent: optional(offsets.parent)?,
             is_locked: word(offsets.locked_m)? != 0,
+            is_leaked: number == LEAKED,
+            bubble: optional(offsets.bubble)?,
+            labels: word(offsets.labels)?,
             waiting: word(offsets.waiting)?,
             stack,
             sp,

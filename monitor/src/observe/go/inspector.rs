@@ -1,5 +1,7 @@
 //! The helper's side: reads Go programs and their goroutines.
 
+mod stacks;
+
 use std::{
     collections::HashSet,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -7,17 +9,12 @@ use std::{
 
 use super::{
     frames,
-    goroutine::{Decoded, Goroutine, Status},
-    points, poll,
+    goroutine::Decoded,
+    points,
     program::{Program, Unknown},
-    protocol::{
-        Answer, Batch, Begun, MAX_NAMED, MAX_SITES, MAX_STACKS, Named, Outcome, Question, Record, Stacks,
-        Wanted,
-    },
-    reads::{check, list, read, some_stacks, threads},
+    protocol::{Answer, Batch, Begun, MAX_NAMED, MAX_SITES, Named, Question, Record},
+    reads::{bubbles, check, list, read, threads},
     sites,
-    stack::{Copied, Pcs},
-    timers,
 };
 use crate::observe::{
     helper::Who,
@@ -42,6 +39,8 @@ pub struct Inspector {
     walk: Option<Walk>,
     /// The walk's next batch, if it was read before it was asked for.
     ahead: Option<Answer>,
+    /// What timers that are set go off to, of the process that was asked for last, where that has to be known.
+    timers: Option<(Who, Option<HashSet<u64>>)>,
 }
 
 impl Inspector {
@@ -107,6 +106,7 @@ impl Inspector {
 
     fn begin(&mut self, who: Who) -> Result<Begun, Unknown> {
         self.walk = None;
+        self.timers = None;
         let Placed { bias, program, .. } = self.program(who)?;
         let mut memory = memory(who)?;
         let listed = list(&program, bias, &mut memory)?;
@@ -118,6 +118,7 @@ impl Inspector {
             version: program.version.text.clone(),
             count: left.len() as u64,
             reasons: program.reasons.clone(),
+            traces_labels: program.traces_labels(bias, &memory),
         };
         self.walk = Some(Walk { who, left });
         Ok(begun)
@@ -152,6 +153,7 @@ impl Inspector {
         }
         batch.ended = monotonic();
         let threads = threads(&program, &mut memory, &goroutines);
+        let bubbles = bubbles(&program, &mut memory, &goroutines);
         batch.records = goroutines
             .iter()
             .zip(threads)
@@ -170,88 +172,14 @@ impl Inspector {
                 order,
                 parent: goroutine.parent,
                 is_locked: goroutine.is_locked,
+                is_leaked: goroutine.is_leaked,
+                bubble: bubbles.get(&goroutine.bubble).copied().unwrap_or(0),
             })
             .collect();
         if !batch.is_last {
             self.walk = Some(walk);
         }
         Ok(batch)
-    }
-
-    /// `again`: those that have run while their stacks were read are told to have.
-    fn stacks(&mut self, who: Who, wanted: &[Wanted], again: bool) -> Result<Stacks, Unknown> {
-        let wanted = &wanted[..wanted.len().min(MAX_STACKS)];
-        let Placed { bias, program, .. } = self.program(who)?;
-        let mut memory = memory(who)?;
-        let addresses: Vec<u64> = wanted.iter().map(|wanted| wanted.address).collect();
-        let mut found = read(&program, &mut memory, &addresses);
-        for (wanted, found) in wanted.iter().zip(&mut found) {
-            match found {
-                Decoded::Live(goroutine) if is_still(goroutine, wanted) => {}
-                Decoded::Invalid => {}
-                _ => *found = Decoded::Dead,
-            }
-        }
-        let mut answer = Stacks {
-            outcomes: vec![Outcome::Moved; wanted.len()],
-            stacks: Vec::new(),
-        };
-        let timed = timed(&program, &mut memory, &found);
-        let mut numbers = std::collections::HashMap::new();
-        let mut order: Vec<usize> = (0..found.len()).collect();
-        order.sort_unstable_by_key(|number| match &found[*number] {
-            Decoded::Live(goroutine) => goroutine.sp,
-            _ => 0,
-        });
-        let mut rest = order.as_slice();
-        while !rest.is_empty() {
-            let (some, places) = some_stacks(&found, rest);
-            let (now, later) = rest.split_at(some);
-            rest = later;
-            let copied = memory.gather(&places, 0);
-            for (place, number) in now.iter().enumerate() {
-                let goroutine = match &found[*number] {
-                    Decoded::Live(goroutine) => goroutine,
-                    Decoded::Dead => continue,
-                    Decoded::Invalid => {
-                        answer.outcomes[*number] = Outcome::Unreadable;
-                        continue;
-                    }
-                };
-                let Some(bytes) = copied.get(place) else {
-                    answer.outcomes[*number] = Outcome::Unreadable;
-                    continue;
-                };
-                let copied = Copied {
-                    goroutine,
-                    bytes,
-                    bias,
-                    goexit: &program.goexit,
-                };
-                let pcs = copied.unwind(&program.functions);
-                let next = answer.stacks.len() as u32;
-                let index = *numbers.entry(pcs).or_insert_with_key(|pcs: &Pcs| {
-                    answer.stacks.push(pcs.clone());
-                    next
-                });
-                let is_io = program.waits_for(goroutine) == Some(poll::REASON);
-                answer.outcomes[*number] = Outcome::Stack {
-                    number: index,
-                    has_deadline: timed.contains(number)
-                        || is_io && poll::has_deadline(program.offsets, &mut memory, goroutine, bytes),
-                };
-            }
-        }
-        if again {
-            let later = read(&program, &mut memory, &addresses);
-            for ((wanted, found), outcome) in wanted.iter().zip(later).zip(&mut answer.outcomes) {
-                match found {
-                    Decoded::Live(goroutine) if is_still(&goroutine, wanted) => {}
-                    _ => *outcome = Outcome::Moved,
-                }
-            }
-        }
-        Ok(answer)
     }
 
     fn name(&mut self, who: Who, stacks: &[Vec<u64>]) -> Result<Vec<Named>, Unknown> {
@@ -276,33 +204,6 @@ impl Inspector {
             Ok(program)
         })
     }
-}
-
-/// Of these goroutines the numbers of those that a timer will wake.
-fn timed(program: &Program, memory: &mut Memory, found: &[Decoded]) -> HashSet<usize> {
-    let (numbers, lists): (Vec<usize>, Vec<u64>) = found
-        .iter()
-        .enumerate()
-        .filter_map(|(number, found)| match found {
-            Decoded::Live(goroutine) => Some((number, goroutine)),
-            _ => None,
-        })
-        .filter(|(_, goroutine)| program.waits_for(goroutine).is_some_and(timers::may_end))
-        .map(|(number, goroutine)| (number, goroutine.waiting))
-        .unzip();
-    let ends = timers::end_by_themselves(program.offsets, memory, &lists, monotonic());
-    let numbers = numbers.into_iter().zip(ends);
-    numbers
-        .filter(|(_, ends)| *ends)
-        .map(|(number, _)| number)
-        .collect()
-}
-
-fn is_still(goroutine: &Goroutine, wanted: &Wanted) -> bool {
-    goroutine.id == wanted.id
-        && goroutine.seq == wanted.seq
-        && goroutine.place() == wanted.place
-        && goroutine.status != Status::Running
 }
 
 fn memory(who: Who) -> Result<Memory, Unknown> {

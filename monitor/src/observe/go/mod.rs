@@ -1,16 +1,18 @@
 //! Goroutines, read from the Go runtime's own structures from outside: nothing is stopped, and nothing is asked of
 //! the program.
 //!
-//! In the helper process: `buildinfo` (the version), `pclntab` (its table of functions), `program` (where the runtime
-//! has what), `reads`, `goroutine`, `stack`, `poll`, `timers` (reads of the process), `frames`, `wrapper`,
+//! In the helper process: `buildinfo` (the version), `table` and `pclntab` (its functions), `program` and `code` (where the
+//! runtime has what), `reads`, `goroutine`, `stack`, `poll`, `timers`, `labels` (reads of the process), `frames`, `wrapper`,
 //! `sites` (names), `points` (where probes go), `inspector` (answers). In the monitor: `worker` (asks), `tracker` (since
 //! when), `reasons`, `view` (tasks), `spawning` (who makes goroutines).
 //! What must be added for a new version of Go is one entry in `offsets`.
 
 mod buildinfo;
+mod code;
 mod frames;
 pub mod goroutine;
 mod inspector;
+mod labels;
 pub mod offsets;
 mod pclntab;
 mod points;
@@ -22,6 +24,7 @@ mod reasons;
 mod sites;
 mod spawning;
 mod stack;
+pub mod table;
 mod timers;
 mod tracker;
 mod view;
@@ -31,6 +34,7 @@ mod wrapper;
 use std::{collections::HashMap, io, time::Duration};
 
 pub use inspector::Inspector;
+pub use pclntab::Pclntab;
 pub use protocol::{Answer, Question};
 
 use spawning::Goroutine;

@@ -6,13 +6,13 @@
 
 use std::ops::Range;
 
-use iced_x86::{Code, Decoder, DecoderOptions, Register};
-
 use super::{
     buildinfo::{self, Version},
+    code,
     goroutine::{Goroutine, Status},
     offsets::{self, Offsets},
-    pclntab::{Function, Header, Pclntab},
+    pclntab::{Function, Pclntab},
+    table::{self, MAX_CANDIDATES, data, search_data},
 };
 use crate::observe::{
     image::{Image, Segment},
@@ -29,10 +29,6 @@ const KNOWN_REASON: (&str, u64) = ("GC assist marking", 1);
 /// More than there ever were.
 const MAX_REASONS: u64 = 64;
 const MAX_REASON: u64 = 48;
-/// Bytes of the function that the list of goroutines is found in.
-const MAX_CODE: usize = 256;
-/// Places that may look like a table before a program is given up.
-const MAX_CANDIDATES: usize = 64;
 
 /// Functions that the runtime treats in a way of its own, by `internal/abi.FuncID`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +41,15 @@ pub struct Marked {
     pub finalizers: [Option<u8>; 2],
 }
 
+/// Where variables are that GODEBUG sets (half words of `runtime.debug`); `None`: not there, or not found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Switches {
+    /// Whether tracebacks have labels; from Go 1.26 on.
+    pub traceback_labels: Option<u64>,
+    /// Whether timers' channels are as they were before Go 1.23; up to 1.26.
+    pub async_timers: Option<u64>,
+}
+
 /// A Go program.
 pub struct Program {
     pub version: Version,
@@ -53,6 +58,9 @@ pub struct Program {
     /// `runtime.allglen` and `runtime.allgptr`.
     pub list_length: u64,
     pub list: u64,
+    /// `runtime.allp`, a slice.
+    pub processors: Option<u64>,
+    pub switches: Switches,
     /// Texts by number.
     pub reasons: Vec<String>,
     pub marked: Marked,
@@ -78,6 +86,16 @@ impl Program {
             .filter(|_| goroutine.status == Status::Waiting)
     }
 
+    /// Whether its tracebacks have labels.
+    pub fn traces_labels(&self, bias: u64, memory: &Memory) -> bool {
+        let switch = self.switches.traceback_labels;
+        match switch.and_then(|address| memory.u32(address.wrapping_add(bias))) {
+            Some(switch) => switch == 1,
+            // What it is when nobody sets it.
+            None => self.version.minor >= 27,
+        }
+    }
+
     /// Where an address is in the program's file; the address itself where it is in none of its segments.
     pub fn file_offset(&self, address: u64) -> u64 {
         let segments = self.functions.space().segments().iter();
@@ -98,12 +116,10 @@ impl Program {
         let version = buildinfo::find(&image).ok_or(Unknown::Other)?;
         let unreadable = |what: &str| Unknown::Unreadable(format!("{version}: {what}"));
         let offsets = offsets::of(version.minor).ok_or_else(|| Unknown::Layout(version.text.clone()))?;
-        let header = find_header(&image).ok_or_else(|| unreadable("no table of functions"))?;
-        let (text, gofunc) = find_module(&image, &header, bias, memory, offsets)
-            .ok_or_else(|| unreadable("no description of its module"))?;
+        let place = table::find(&image, offsets, bias, memory).map_err(unreadable)?;
         let reasons =
             find_reasons(&image, bias, memory).ok_or_else(|| unreadable("no texts of wait reasons"))?;
-        let functions = Pclntab::new(image, header, text, gofunc);
+        let functions = Pclntab::new(image, place.header, place.text, place.gofunc);
         let [
             for_each,
             goexit,
@@ -118,6 +134,9 @@ impl Program {
             spawn,
             destroy,
             exit,
+            trace_header,
+            sleep_until,
+            stop_timer,
         ] = functions.find([
             "runtime.forEachGRace",
             "runtime.goexit",
@@ -132,18 +151,32 @@ impl Program {
             "runtime.newproc1",
             "runtime.gdestroy",
             "runtime.goexit0",
+            "runtime.goroutineheader",
+            "runtime.timeSleepUntil",
+            "runtime.(*timer).stop",
         ]);
         let goexit = goexit.ok_or_else(|| unreadable("no runtime.goexit"))?;
         let (list_length, list) = for_each
-            .and_then(|function| find_list(&functions, &function))
+            .and_then(|function| code::list(&functions, &function))
             .ok_or_else(|| unreadable("no list of goroutines"))?;
         let id = |function: Option<Function>| function.map(|function| function.id);
         let library = runtime_main.as_ref().and_then(|function| {
             let (file, _) = functions.line(function, function.entry);
             Some(file?.strip_suffix("runtime/proc.go")?.to_owned()).filter(|folder| !folder.is_empty())
         });
+        let within = |first: u32, last: u32| (first..=last).contains(&version.minor);
+        let switches = Switches {
+            traceback_labels: trace_header
+                .filter(|_| within(26, u32::MAX))
+                .and_then(|function| code::traceback_labels(&functions, &function, offsets)),
+            async_timers: stop_timer
+                .filter(|_| within(23, 26))
+                .and_then(|function| code::async_timers(&functions, &function)),
+        };
         Ok(Self {
             offsets,
+            processors: sleep_until.and_then(|function| code::processors(&functions, &function)),
+            switches,
             list_length,
             list,
             reasons,
@@ -165,94 +198,6 @@ impl Program {
             functions,
             version,
         })
-    }
-}
-
-fn find_header(image: &Image) -> Option<Header> {
-    let mut found = None;
-    let mut left = MAX_CANDIDATES;
-    // Some linkers put constants into the segment of the code.
-    for executable in [false, true] {
-        for pattern in Header::patterns() {
-            let mut visit = |address| {
-                found = Header::read(image, address);
-                left = left.saturating_sub(1);
-                found.is_none() && left > 0
-            };
-            image.search(
-                &pattern,
-                8,
-                |segment| segment.executable == executable,
-                &mut visit,
-            );
-            if found.is_some() {
-                return found;
-            }
-        }
-    }
-    None
-}
-
-/// `moduledata.text` and `.gofunc`: the module's description begins with the address of the table's header and
-/// that of its names.
-fn find_module(
-    image: &Image,
-    header: &Header,
-    bias: u64,
-    memory: &mut Memory,
-    offsets: &Offsets,
-) -> Option<(u64, u64)> {
-    let wanted = header.address.wrapping_add(bias).to_le_bytes();
-    let mut candidates = Vec::new();
-    search_data(image, bias, memory, &wanted, &mut candidates);
-    candidates.into_iter().find_map(|address| {
-        let word =
-            |offset: u64| Some(data(image, bias, memory, address.checked_add(offset)?)?.wrapping_sub(bias));
-        // funcnametab, and pclntable: the parts of the table that are its first and its last.
-        if word(8)? != header.names || word(104)? != header.functions {
-            return None;
-        }
-        let (text, gofunc) = (word(offsets.module_text)?, word(offsets.module_gofunc)?);
-        let is_code = image.is_in(text, |segment| segment.executable);
-        (is_code && image.is_in(gofunc, |_| true)).then_some((text, gofunc))
-    })
-}
-
-/// Addresses in the process at which the bytes stand in the program's data, aligned to words.
-fn search_data(image: &Image, bias: u64, memory: &mut Memory, wanted: &[u8; 8], found: &mut Vec<u64>) {
-    let mut visit = |address: u64| {
-        found.push(address.wrapping_add(bias));
-        found.len() < MAX_CANDIDATES
-    };
-    if !image.is_relocatable {
-        image.search(wanted, 8, |segment| !segment.executable, &mut visit);
-        return;
-    }
-    // The loader writes the pointers of such a program: they stand in memory only.
-    let finder = memchr::memmem::Finder::new(wanted);
-    for segment in image.segments().iter().filter(|segment| segment.writable) {
-        let start = segment.address.wrapping_add(bias);
-        let Some(end) = start.checked_add(segment.file_size) else {
-            continue;
-        };
-        memory.parts(start..end, |at, bytes| {
-            for offset in finder.find_iter(bytes) {
-                let address = at + offset as u64;
-                if address.is_multiple_of(8) && found.len() < MAX_CANDIDATES {
-                    found.push(address);
-                }
-            }
-        });
-    }
-}
-
-/// A word of the program's data that nobody changes once it runs. Where it stands in the file, its page need not be in
-/// memory.
-fn data(image: &Image, bias: u64, memory: &Memory, address: u64) -> Option<u64> {
-    if image.is_relocatable {
-        memory.u64(address)
-    } else {
-        image.u64(address.wrapping_sub(bias))
     }
 }
 
@@ -303,20 +248,4 @@ fn read_reasons(image: &Image, bias: u64, memory: &Memory, table: u64) -> Option
     }
     let (known, number) = KNOWN_REASON;
     (reasons.get(number as usize).map(String::as_str) == Some(known)).then_some(reasons)
-}
-
-/// The list's length and the list itself: the first two words that `runtime.forEachGRace` loads
-/// (`atomicAllG`, runtime/proc.go).
-fn find_list(functions: &Pclntab<Image>, function: &Function) -> Option<(u64, u64)> {
-    let length = usize::try_from(function.end.checked_sub(function.entry)?).ok()?;
-    let code = functions.space().some(function.entry, length.min(MAX_CODE), 1);
-    let mut loads = Decoder::with_ip(64, &code, function.entry, DecoderOptions::NONE)
-        .into_iter()
-        .filter(|instruction| {
-            instruction.code() == Code::Mov_r64_rm64 && instruction.memory_base() == Register::RIP
-        })
-        .map(|instruction| instruction.memory_displacement64());
-    let (length, list) = (loads.next()?, loads.next()?);
-    let is_data = |address| functions.space().is_in(address, |segment| segment.writable);
-    (is_data(length) && is_data(list)).then_some((length, list))
 }

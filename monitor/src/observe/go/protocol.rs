@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::goroutine::Status;
-use crate::model::{Creator, Frame, Site};
+use crate::model::{Creator, Frame, Labels, Site};
 
 pub use crate::observe::{helper::Who, programs::Unknown};
 
@@ -24,7 +24,7 @@ pub enum Question {
     Next,
     /// Stacks of goroutines that have not run since they were read.
     Stacks(Who, Vec<Wanted>),
-    /// The same of such as may run at any moment: they are looked at once more when their stacks have been read.
+    /// The same of such as may run at any moment, with their labels: they are looked at once more when all has been read.
     StacksNow(Who, Vec<Wanted>),
     /// The frames of stacks.
     Name(Who, Vec<Vec<u64>>),
@@ -63,6 +63,8 @@ pub struct Begun {
     pub count: u64,
     /// The runtime's texts by number.
     pub reasons: Vec<String>,
+    /// Whether the runtime's own tracebacks have labels.
+    pub traces_labels: bool,
 }
 
 /// Some goroutines of a walk.
@@ -97,6 +99,10 @@ pub struct Record {
     /// Number of the goroutine that made it, or 0.
     pub parent: u64,
     pub is_locked: bool,
+    /// [`super::goroutine::Goroutine::is_leaked`].
+    pub is_leaked: bool,
+    /// Number of the bubble that it is in (testing/synctest; in Go 1.24 that of the goroutine that made it), or 0.
+    pub bubble: u64,
 }
 
 /// A goroutine whose stack is wanted, as it was.
@@ -114,6 +120,11 @@ pub struct Stacks {
     pub outcomes: Vec<Outcome>,
     /// Each once.
     pub stacks: Vec<Pcs>,
+    /// Whether some of their waits may end by themselves and it is not known.
+    pub timers_unread: bool,
+    /// Of [`Question::StacksNow`]: which of `labels` each has.
+    pub labelled: Vec<Option<u32>>,
+    pub labels: Vec<Labels>,
 }
 
 pub use super::{points::Points, stack::Pcs};

@@ -1,6 +1,9 @@
 //! Reads of a process's goroutines: the runtime's list of them, and what it points at.
 
-use std::{collections::HashSet, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use super::{
     goroutine::{Decoded, Goroutine, Status},
@@ -84,6 +87,37 @@ pub fn threads(program: &Program, memory: &mut Memory, goroutines: &[Goroutine])
     (0..goroutines.len())
         .map(|number| gathered.get(number).and_then(|bytes| word(bytes, 0)).unwrap_or(0))
         .collect()
+}
+
+/// Numbers of the bubbles that some of them are in, by address (runtime/synctest.go).
+pub fn bubbles(program: &Program, memory: &mut Memory, goroutines: &[Goroutine]) -> HashMap<u64, u64> {
+    let offsets = program.offsets;
+    let mut bubbles: Vec<u64> = goroutines.iter().map(|goroutine| goroutine.bubble).collect();
+    bubbles.retain(|bubble| *bubble != 0);
+    bubbles.sort_unstable();
+    bubbles.dedup();
+    if bubbles.is_empty() {
+        return HashMap::new();
+    }
+    let mut words = |addresses: &[u64], offset: usize| -> Vec<u64> {
+        let at = |address: &u64| address.saturating_add(offset as u64);
+        let places: Vec<Range<u64>> = addresses
+            .iter()
+            .map(|address| at(address)..at(address).saturating_add(8))
+            .collect();
+        let gathered = memory.gather(&places, 0);
+        let read = |number| gathered.get(number).and_then(|bytes| word(bytes, 0)).unwrap_or(0);
+        (0..places.len()).map(read).collect()
+    };
+    let numbers = match offsets.bubble_id {
+        // Go 1.24 has no numbers for them: it tells the goroutine that they were made by.
+        0 => {
+            let roots = words(&bubbles, offsets.bubble_root);
+            words(&roots, offsets.goid)
+        }
+        id => words(&bubbles, id),
+    };
+    bubbles.into_iter().zip(numbers).collect()
 }
 
 /// The parts of the next stacks that are read at once, and how many these are.

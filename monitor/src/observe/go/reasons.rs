@@ -16,6 +16,9 @@ pub enum Nature {
     Passing,
 }
 
+/// What some reasons end in that have a form of their own in bubbles.
+pub const DURABLE: &str = "(durable)";
+
 pub fn nature(reason: &str) -> Nature {
     match reason {
         "IO wait" => Nature::Network,
@@ -41,6 +44,22 @@ pub fn nature(reason: &str) -> Nature {
         }
         _ => Nature::Open(WaitClass::Internal),
     }
+}
+
+/// Whether one that waits so, in a bubble of testing/synctest, can be woken by the bubble alone (`isIdleInSynctest`,
+/// runtime/runtime2.go, Go 1.25 to 1.27).
+pub fn is_durable(reason: &str) -> bool {
+    let always = [
+        "chan receive (nil chan)",
+        "chan send (nil chan)",
+        "select (no cases)",
+        "sleep",
+        "sync.Cond.Wait",
+        "coroutine",
+        "synctest.Run",
+        "synctest.Wait",
+    ];
+    reason.ends_with(DURABLE) || always.contains(&reason)
 }
 
 #[cfg(test)]

@@ -129,6 +129,13 @@ impl Memory {
         Entry::new(record, began, ended, made_at, runs)
     }
 
+    /// The runtime's text of that number.
+    pub fn text(&self, reason: u8) -> &str {
+        self.reasons
+            .get(usize::from(reason))
+            .map_or("", |(reason, _)| reason)
+    }
+
     /// What the runtime says that it waits for, and what that means.
     pub fn wait_of(&self, entry: &Entry) -> (Reason, Nature) {
         let unknown = || (Reason::Static("waiting"), Nature::Open(WaitClass::Internal));

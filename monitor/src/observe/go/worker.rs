@@ -1,5 +1,6 @@
 //! How goroutines are looked at: the questions to the helper, and what is made of the answers.
 
+mod labelled;
 mod whole;
 
 use std::{
@@ -129,7 +130,9 @@ impl Runtime for Go {
         // Of those that there ever were; how many live is seen only then.
         let mut entries = Vec::with_capacity(usize::try_from(begun.count).unwrap_or(0).min(MAX_RESERVED));
         let mut began = None;
-        let mut whole = wanted.whole.then(Whole::default);
+        let mut whole = wanted
+            .whole
+            .then(|| Whole::new(&process.version, begun.traces_labels));
         loop {
             let Answer::Some(batch) = ask(asker, &Question::Next)? else {
                 return Err(asker.another_answer());
@@ -170,7 +173,9 @@ impl Runtime for Go {
         let unasked = memory.unasked(self.threshold);
         if !unasked.is_empty() {
             thread::sleep(memory.tracker.confirm_after().saturating_sub(begun_at.elapsed()));
-            read_stacks(memory, &unasked, asker)?;
+            if !read_stacks(memory, &unasked, asker)? {
+                incomplete.insert(Cause::GoroutinesUnreadable);
+            }
             name_stacks(memory, asker)?;
         }
         tracing::debug!(
@@ -222,7 +227,9 @@ fn name_places(memory: &mut Memory, asker: &mut Asker<'_>) -> Result<(), Failure
     }
 }
 
-fn read_stacks(memory: &mut Memory, unasked: &[usize], asker: &mut Asker<'_>) -> Result<(), Failure> {
+/// Whether it is known of all of them whether their waits end by themselves.
+fn read_stacks(memory: &mut Memory, unasked: &[usize], asker: &mut Asker<'_>) -> Result<bool, Failure> {
+    let mut is_known = true;
     for indices in unasked.chunks(MAX_STACKS) {
         let entries = memory.tracker.entries();
         let wanted = indices
@@ -233,6 +240,7 @@ fn read_stacks(memory: &mut Memory, unasked: &[usize], asker: &mut Asker<'_>) ->
         let Answer::Stacks(answer) = ask(asker, &question)? else {
             return Err(asker.another_answer());
         };
+        is_known &= !answer.timers_unread;
         let now = monotonic();
         let numbers: Vec<Option<u32>> = answer.stacks.into_iter().map(|pcs| memory.stack(pcs)).collect();
         for (index, outcome) in indices.iter().zip(answer.outcomes) {
@@ -252,7 +260,7 @@ fn read_stacks(memory: &mut Memory, unasked: &[usize], asker: &mut Asker<'_>) ->
             }
         }
     }
-    Ok(())
+    Ok(is_known)
 }
 
 fn name_stacks(memory: &mut Memory, asker: &mut Asker<'_>) -> Result<(), Failure> {

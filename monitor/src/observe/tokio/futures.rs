@@ -6,7 +6,7 @@ use std::{collections::HashSet, collections::VecDeque, ops::Range};
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Register};
 
 use super::{
-    names::{body_of, future_of},
+    names::{body_of, future_of, short},
     program::Program,
     task::Vtable,
 };
@@ -49,24 +49,30 @@ struct Function {
     locations: Vec<Site>,
 }
 
+impl Function {
+    /// Of the places that its panics would tell, the first that is the program's own.
+    fn location(&self) -> Option<Site> {
+        self.locations.iter().filter(|site| is_own(site)).min().cloned()
+    }
+}
+
 impl Names<'_> {
     /// What a future is.
     pub fn future(&mut self, vtable: &Vtable) -> Option<Site> {
         let own = self.symbol(vtable.poll()).and_then(|symbol| future_of(&symbol));
-        let by_symbols = own
-            .or_else(|| self.first(vtable.dealloc(), future_of))
-            .or_else(|| {
-                self.first(vtable.poll(), |symbol| {
-                    future_of(symbol).or_else(|| body_of(symbol))
-                })
-            })
-            .or_else(|| self.first(vtable.functions[vtable.functions.len() - 1], future_of));
-        let named = |function| Site {
-            function,
-            file: None,
-            line: None,
-        };
-        by_symbols.map(named).or_else(|| self.location(vtable.poll()))
+        if let Some(name) = own {
+            return Some(named(&name));
+        }
+        if self.placed.program.is_freed_as_others(vtable)
+            && let Some(nearest) = self.nearest(vtable.poll())
+        {
+            return Some(nearest);
+        }
+        self.first(vtable.dealloc(), future_of)
+            .or_else(|| self.first(vtable.poll(), polled))
+            .or_else(|| self.first(vtable.functions[vtable.functions.len() - 1], future_of))
+            .map(|name| named(&name))
+            .or_else(|| self.location(vtable.poll()))
     }
 
     /// The place in the program's own sources that a function tells of itself, before the call that returns to an address of
@@ -112,9 +118,14 @@ impl Names<'_> {
 
     /// The place in the program's own sources that a panic of the nearest function would tell.
     fn location(&mut self, from: u64) -> Option<Site> {
-        self.walk(from, |_, _, function| {
-            let own = function.locations.iter().filter(|site| is_own(site));
-            own.min().cloned()
+        self.walk(from, |_, _, function| function.location())
+    }
+
+    /// What the nearest function says by its symbol, or by a panic.
+    fn nearest(&mut self, from: u64) -> Option<Site> {
+        self.walk(from, |this, address, function| {
+            let polled = this.symbol(address).and_then(|symbol| polled(&symbol));
+            polled.map(|name| named(&name)).or_else(|| function.location())
         })
     }
 
@@ -228,6 +239,19 @@ impl Names<'_> {
 fn constant(instruction: &Instruction) -> Option<u64> {
     let is_constant = instruction.code() == Code::Lea_r64_m && instruction.memory_base() == Register::RIP;
     is_constant.then(|| instruction.memory_displacement64())
+}
+
+/// The future that a function on the way of a poll is of.
+fn polled(symbol: &str) -> Option<String> {
+    future_of(symbol).or_else(|| body_of(symbol))
+}
+
+fn named(name: &str) -> Site {
+    Site {
+        function: short(name),
+        file: None,
+        line: None,
+    }
 }
 
 /// Whether a source is the program's: libraries come from registries, the standard library from where it was built.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    awaits::{Trace, Tracer},
+    awaits::{Kinds, Trace, Tracer},
     births::{self, Functions},
     blocks::Blocks,
     cell::{self, Cell},
@@ -86,8 +86,7 @@ struct Makers {
 /// The debug information of a program.
 struct Debug {
     types: Types,
-    /// Whether there may be a future in a type.
-    leading: HashMap<u64, bool>,
+    kinds: Kinds,
 }
 
 impl Default for Inspector {
@@ -247,7 +246,7 @@ impl Inspector {
             let sections = code.debug_sections(who.pid, who.tid, at);
             let debug = sections.map(|sections| Debug {
                 types: Types::new(sections),
-                leading: HashMap::new(),
+                kinds: Kinds::default(),
             });
             let bytes = debug.as_ref().map_or(0, |debug| debug.types.bytes());
             self.debug.insert(number, debug, bytes);
@@ -279,7 +278,7 @@ impl Inspector {
             placed: &placed,
             blocks: &mut blocks,
             types: debug.types.open(),
-            leading: &mut debug.leading,
+            kinds: &mut debug.kinds,
             joined: None,
             steps: 0,
         };

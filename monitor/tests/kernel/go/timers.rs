@@ -4,16 +4,26 @@ use testbed::go::{self, Flavor};
 
 use super::bed::{assert_same, groups, look, seen, start_with};
 
-/// Without a go.mod of Go 1.23 or newer a program has the timers of before.
-const NEW_TIMERS: (&str, &str) = ("GODEBUG", "asynctimerchan=0");
+/// Ways in which a version's timers may be: their channels name them, or they have to be looked for. Without a go.mod of
+/// Go 1.23 or newer a program asks for those of before; Go 1.27 has none of these any more.
+fn ways(version: &str) -> &'static [&'static str] {
+    match go::minor(version) {
+        ..23 => &[""],
+        23..27 => &["asynctimerchan=0", "asynctimerchan=1"],
+        _ => &["asynctimerchan=0"],
+    }
+}
 
 #[test]
 fn only_a_timer_that_goes_off_within_a_day_ends_a_wait() {
     let scenarios = ["timer_wait=3", "timer_select=4", "stopped_timer=2", "far_timer=5"];
-    // Before Go 1.23 the channel of a timer is like any other.
-    for version in go::versions().iter().filter(|version| go::minor(version) >= 23) {
-        for flavor in [Flavor::Plain, Flavor::Stripped] {
-            let Some(target) = start_with("go::timers", version, flavor, &scenarios, NEW_TIMERS) else {
+    for version in go::versions() {
+        for (flavor, godebug) in [Flavor::Plain, Flavor::Stripped, Flavor::Pie]
+            .into_iter()
+            .flat_map(|flavor| ways(version).iter().map(move |godebug| (flavor, *godebug)))
+        {
+            let set = ("GODEBUG", godebug);
+            let Some(target) = start_with("go::timers", version, flavor, &scenarios, set) else {
                 continue;
             };
             let expected = groups(&[
@@ -34,7 +44,11 @@ fn only_a_timer_that_goes_off_within_a_day_ends_a_wait() {
                     5,
                 ),
             ]);
-            assert_same(&seen(&look(&target)), &expected, version);
+            assert_same(
+                &seen(&look(&target)),
+                &expected,
+                &format!("Go {version}, {flavor:?}, {godebug}"),
+            );
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use testbed::{
-    Socket,
+    Socket, Target,
     go::{self, Flavor},
 };
 
@@ -16,14 +16,17 @@ use crate::go::bed;
 
 /// `goroutine?debug=2`, the arguments of calls made `...`.
 fn ask(socket: &str) -> String {
+    let body = get(socket, "/debug/pprof/goroutine?debug=2");
+    body.lines().map(|line| without_arguments(line) + "\n").collect()
+}
+
+fn get(socket: &str, path: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap();
-    stream
-        .write_all(b"GET /debug/pprof/goroutine?debug=2 HTTP/1.0\r\n\r\n")
-        .unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    body.lines().map(|line| without_arguments(line) + "\n").collect()
+    body.to_owned()
 }
 
 /// `main.(*T).f(0x1, {0x2, 0x3})` → `main.(*T).f(...)`.
@@ -73,41 +76,96 @@ const SCENARIOS: [&str; 20] = [
     "article_log_follower=2",
 ];
 
+/// What it prints and what we print, as far as it stood still meanwhile.
+struct Both {
+    ours: String,
+    /// How many it told before us, and whom afterwards.
+    before: usize,
+    later: Vec<u64>,
+    /// In its own order, of which it said the same before us and afterwards.
+    stood: Vec<(u64, String)>,
+}
+
+impl Both {
+    /// `None`: it cannot be built here.
+    fn ask(version: &str, flavor: Flavor, scenarios: &[&str], godebug: &str) -> Option<Self> {
+        let socket = Socket::new(&format!(
+            "debug2-{version}-{flavor:?}-{godebug}{}",
+            scenarios.len()
+        ));
+        let pprof = format!("pprof={}", socket.path());
+        let scenarios: Vec<&str> = scenarios.iter().copied().chain([pprof.as_str()]).collect();
+        let target = bed::start_with(
+            "stacks::debug2",
+            version,
+            flavor,
+            &scenarios,
+            ("GODEBUG", godebug),
+        )?;
+        Some(Self::again(&target, &socket))
+    }
+
+    fn again(target: &Target, socket: &Socket) -> Self {
+        let before = ask(socket.path());
+        let ours = told(target.pid(), &["--format", "debug2"]);
+        let after = ask(socket.path());
+        let (before, after) = (blocks(&before), blocks(&after));
+        let later: BTreeMap<u64, &str> = after.iter().copied().collect();
+        let stood = before
+            .iter()
+            .filter(|(id, block)| later.get(id) == Some(block))
+            .map(|(id, block)| (*id, (*block).to_owned()));
+        Self {
+            stood: stood.collect(),
+            before: before.len(),
+            later: later.into_keys().collect(),
+            ours,
+        }
+    }
+
+    /// What stood still is told as it tells it itself.
+    fn assert_same(&self, what: &str) -> BTreeMap<u64, &str> {
+        let told: BTreeMap<u64, &str> = blocks(&self.ours).into_iter().collect();
+        for (id, block) in &self.stood {
+            assert_eq!(told.get(id), Some(&block.as_str()), "{what}");
+        }
+        told
+    }
+
+    /// What the first lines say behind the number, sorted, of those that have this function on their stack.
+    fn heads(&self, function: &str) -> Vec<&str> {
+        let own = self.stood.iter().filter(|(_, block)| block.contains(function));
+        let head = |block: &'_ str| block.find('[').unwrap_or_default();
+        let mut heads: Vec<&str> = own
+            .filter_map(|(_, block)| block.lines().next()?.get(head(block)..))
+            .collect();
+        heads.sort_unstable();
+        heads
+    }
+}
+
 fn check(version: &str, flavor: Flavor) {
-    let socket = Socket::new(&format!("stacks-debug2-{version}-{flavor:?}"));
-    let pprof = format!("pprof={}", socket.path());
-    let scenarios: Vec<&str> = SCENARIOS.iter().copied().chain([pprof.as_str()]).collect();
-    let Some(target) = bed::start("stacks::debug2", version, flavor, &scenarios) else {
+    let Some(both) = Both::ask(version, flavor, &SCENARIOS, "") else {
         return;
     };
-    let before = ask(socket.path());
-    let ours = told(target.pid(), &["--format", "debug2"]);
-    let after = ask(socket.path());
-    let (before, after) = (blocks(&before), blocks(&after));
-    let told: BTreeMap<u64, &str> = blocks(&ours).into_iter().collect();
-    let later: BTreeMap<u64, &str> = after.iter().copied().collect();
-    // Those that stood still; what serves the two requests has changed in between.
-    let stood: Vec<(u64, &str)> = before
-        .iter()
-        .copied()
-        .filter(|(id, block)| later.get(id) == Some(block))
-        .collect();
-    for (id, block) in &stood {
-        assert_eq!(told.get(id), Some(block), "Go {version}, {flavor:?}");
-    }
+    let told = both.assert_same(&format!("Go {version}, {flavor:?}"));
+    let stood = &both.stood;
     assert!(
-        stood.len() > 70 && stood.len() + 4 >= before.len(),
+        stood.len() > 70 && stood.len() + 4 >= both.before,
         "Go {version}: {}",
         stood.len()
     );
     // In the runtime's own order.
     let place = |id: u64| stood.iter().position(|(known, _)| *known == id);
-    let order: Vec<usize> = blocks(&ours).iter().filter_map(|(id, _)| place(*id)).collect();
+    let order: Vec<usize> = blocks(&both.ours)
+        .iter()
+        .filter_map(|(id, _)| place(*id))
+        .collect();
     assert!(order.is_sorted(), "Go {version}: {order:?}");
     // Nothing that is not there, nothing of the runtime's own.
     let strangers = told
         .keys()
-        .filter(|id| !later.contains_key(id) && place(**id).is_none());
+        .filter(|id| !both.later.contains(id) && place(**id).is_none());
     assert!(strangers.count() <= 2, "Go {version}");
     let locked = stood
         .iter()
@@ -130,4 +188,91 @@ fn also_of_stripped_and_of_relocatable_programs() {
         check(version, Flavor::NoSections);
         check(version, Flavor::Pie);
     }
+}
+
+/// Only from Go 1.26 on it prints them, and only where it was told to, which is the rule from 1.27 on.
+#[test]
+fn labels_are_printed_where_and_as_the_program_prints_them() {
+    let scenarios = ["labelled=2", "labelled_each=3", "labelled_many=1", "unlabelled=1"];
+    let newest = ["1.27", "1.26"];
+    for version in go::versions().iter().filter(|version| newest.contains(*version)) {
+        for (flavor, godebug) in [
+            (Flavor::Plain, "tracebacklabels=1"),
+            (Flavor::NoSections, "tracebacklabels=1"),
+            (Flavor::Pie, "tracebacklabels=1"),
+            (Flavor::Plain, "tracebacklabels=0"),
+        ] {
+            let Some(both) = Both::ask(version, flavor, &scenarios, godebug) else {
+                continue;
+            };
+            both.assert_same(&format!("Go {version}, {flavor:?}, {godebug}"));
+            let each = both.heads("main.labelledEachForever");
+            let expected: Vec<String> = (1..=3)
+                .map(|number| match (godebug, *version) {
+                    ("tracebacklabels=0", _) => "[chan receive]:".to_owned(),
+                    (_, "1.26") => {
+                        format!("[chan receive labels:{{\"kind\": \"batch\", \"request\": \"r-{number}\"}}]:")
+                    }
+                    _ => format!("[chan receive] {{kind: batch, request: \"r-{number}\"}}:"),
+                })
+                .collect();
+            assert_eq!(each, expected, "Go {version}, {flavor:?}, {godebug}");
+            assert_eq!(both.heads("main.unlabelledForever"), ["[chan receive]:"]);
+            assert_eq!(both.heads("main.labelledForever").len(), 2);
+            assert_eq!(both.heads("main.labelledManyForever").len(), 1);
+        }
+    }
+}
+
+/// testing/synctest, from Go 1.25 on.
+#[test]
+fn bubbles_are_told() {
+    for version in go::versions().iter().filter(|version| go::minor(version) >= 25) {
+        let Some(both) = Both::ask(version, Flavor::Plain, &["bubble=1"], "asynctimerchan=0") else {
+            continue;
+        };
+        both.assert_same(&format!("Go {version}"));
+        let heads = both.heads("main.bubble");
+        let mine: Vec<&str> = heads
+            .iter()
+            .filter_map(|head| head.strip_suffix(", synctest bubble 1]:"))
+            .collect();
+        let expected = [
+            "[chan receive (durable)",
+            "[chan receive (nil chan) (durable)",
+            "[chan receive",
+            "[chan send (durable)",
+            "[chan send (nil chan) (durable)",
+            "[select (durable)",
+            "[select (no cases) (durable)",
+            "[sleep (durable)",
+            "[sync.Cond.Wait (durable)",
+            "[sync.Mutex.Lock",
+            "[sync.WaitGroup.Wait (durable)",
+            "[synctest.Wait (durable)",
+        ];
+        assert_eq!(mine, expected, "Go {version}: {heads:?}");
+    }
+}
+
+/// The program's own search for leaks marks what it finds, until the next one.
+#[test]
+fn leaked_ones_are_told_as_the_program_tells_them() {
+    let socket = Socket::new("debug2-leaked");
+    let pprof = format!("pprof={}", socket.path());
+    let scenarios = ["article_producer=3", "chan_receive=2", pprof.as_str()];
+    let Some(target) = bed::start("stacks::leaked", "1.27", Flavor::Plain, &scenarios) else {
+        return;
+    };
+    let found = get(socket.path(), "/debug/pprof/goroutineleak?debug=1");
+    assert!(found.contains("goroutineleak profile: total "), "{found}");
+    let both = Both::again(&target, &socket);
+    both.assert_same("leaked");
+    let leaked = both
+        .stood
+        .iter()
+        .filter(|(_, block)| block.contains(" (leaked)]:"));
+    assert_eq!(leaked.count(), 3, "{}", both.ours);
+    // Everybody can reach what those wait for.
+    assert_eq!(both.heads("main.chanReceiveForever"), ["[chan receive]:"; 2]);
 }

@@ -173,16 +173,16 @@ pub fn pprof(profile: &str, args: &[&str]) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap())
 }
 
-struct Profile(PathBuf);
+pub struct Profile(PathBuf);
 
 impl Profile {
-    fn of(pid: u32, name: &str) -> Self {
+    pub fn of(pid: u32, name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("taskleak-{name}-{}.pb.gz", std::process::id()));
         told(pid, &["--format", "pprof", "--output", path.to_str().unwrap()]);
         Self(path)
     }
 
-    fn path(&self) -> &str {
+    pub fn path(&self) -> &str {
         self.0.to_str().unwrap()
     }
 }

@@ -17,6 +17,8 @@ fn waiting(id: u64, seq: u8) -> Record {
         order: 0,
         parent: 0,
         is_locked: false,
+        is_leaked: false,
+        bubble: 0,
     }
 }
 

@@ -27,6 +27,8 @@ fn record(id: u64, runs: u64, reason: u8, status: Status) -> Record {
         order: 0,
         parent: 0,
         is_locked: false,
+        is_leaked: false,
+        bubble: 0,
     }
 }
 

@@ -10,12 +10,15 @@ use std::{
 
 use super::{
     super::{
+        buildinfo::Version,
         goroutine::Status,
         protocol::{Answer, MAX_NAMED, MAX_SITES, MAX_STACKS, Outcome, Pcs, Question, Record},
+        reasons::{DURABLE, is_durable},
         tracker::Entry,
         view::{Memory, View},
     },
     ask,
+    labelled::Labelled,
 };
 use crate::{
     model::{Cause, Creator, Facts, Reason, Stack, State, Task, Trace},
@@ -33,6 +36,8 @@ struct Extra {
     order: u32,
     parent: u64,
     is_locked: bool,
+    is_leaked: bool,
+    bubble: Option<u64>,
     /// As the runtime counts them: since a garbage collection found it waiting.
     minutes: u64,
     gopc: u64,
@@ -44,24 +49,42 @@ type Told = (Arc<Stack>, Arc<[u32]>);
 /// All that was read beyond what is remembered from look to look.
 #[derive(Default)]
 pub struct Whole {
+    /// Of Go's version.
+    minor: u32,
     extras: HashMap<u64, Extra>,
     /// By goroutine.
     outcomes: HashMap<u64, Outcome>,
     numbers: HashMap<Pcs, u32>,
     stacks: Vec<Option<Told>>,
     creators: HashMap<u64, Option<Arc<Creator>>>,
+    labels: Labelled,
+    /// It is not known of all whether their waits end by themselves.
+    timers_unread: bool,
+    /// Whether the runtime prints them.
+    traces_labels: bool,
 }
 
 impl Whole {
+    pub fn new(version: &str, traces_labels: bool) -> Self {
+        Self {
+            minor: Version::parse(version).map_or(0, |version| version.minor),
+            traces_labels,
+            ..Self::default()
+        }
+    }
+
     /// Takes down what some records tell; `now`: when they were read, CLOCK_MONOTONIC ns.
     pub fn note(&mut self, records: &[Record], now: u64) {
         self.extras.extend(records.iter().map(|record| {
-            let since = Some(record.wait_since).filter(|since| *since != 0 && !record.status.is_active());
+            let since = Some(record.wait_since)
+                .filter(|since| *since != 0 && !record.status.is_active() && !record.is_leaked);
             let extra = Extra {
                 status: record.status,
                 order: record.order,
                 parent: record.parent,
                 is_locked: record.is_locked,
+                is_leaked: record.is_leaked,
+                bubble: Some(record.bubble).filter(|bubble| *bubble != 0),
                 minutes: since.map_or(0, |since| now.saturating_sub(since) / MINUTE),
                 gopc: record.gopc,
             };
@@ -71,6 +94,9 @@ impl Whole {
 
     /// Adds it to the tasks of a view that was made from the same look.
     pub fn complete(mut self, mut view: View, memory: &Memory) -> View {
+        if self.timers_unread {
+            view.incomplete.insert(Cause::GoroutinesUnreadable);
+        }
         for (task, entry) in view.tasks.iter_mut().zip(memory.tracker.entries()) {
             let Some(extra) = self.extras.remove(&task.id) else {
                 continue;
@@ -125,9 +151,12 @@ impl Whole {
             trace: Some(Trace {
                 order: extra.order,
                 is_hidden: memory.is_runtimes(entry, nature),
-                status,
+                status: marked(status, state, extra, memory.text(entry.reason), self.minor),
                 minutes: if is_waiting { extra.minutes } else { 0 },
                 is_locked: extra.is_locked,
+                bubble: extra.bubble,
+                labels: self.labels.of(id),
+                prints_labels: self.traces_labels,
                 // The first one was made by nobody.
                 creator: creator.filter(|_| id != 1),
                 within,
@@ -180,14 +209,15 @@ impl Whole {
     }
 
     fn read_stacks(&mut self, memory: &Memory, asker: &mut Asker<'_>) -> Result<(), Failure> {
-        let entries = memory.tracker.entries().iter();
-        let resting: Vec<&Entry> = entries.filter(|entry| entry.status != Status::Running).collect();
-        for some in resting.chunks(MAX_STACKS) {
-            let wanted = some.iter().map(|entry| entry.wanted()).collect();
+        // Those that run have labels, too.
+        for some in memory.tracker.entries().chunks(MAX_STACKS) {
+            let wanted = some.iter().map(Entry::wanted).collect();
             let Answer::Stacks(answer) = ask(asker, &Question::StacksNow(asker.who, wanted))? else {
                 return Err(asker.another_answer());
             };
             let numbers: Vec<u32> = answer.stacks.into_iter().map(|pcs| self.number(pcs)).collect();
+            self.timers_unread |= answer.timers_unread;
+            self.labels.note(some, &answer.labelled, answer.labels);
             for (entry, outcome) in some.iter().zip(answer.outcomes) {
                 let outcome = match outcome {
                     Outcome::Stack { number, has_deadline } => Outcome::Stack {
@@ -219,6 +249,20 @@ impl Whole {
         }
         Ok(())
     }
+}
+
+/// What a traceback calls its state, with what follows that. `reason`: what it waits for, or has waited for last.
+fn marked(status: Reason, state: State, extra: &Extra, reason: &str, minor: u32) -> Reason {
+    let is_waiting = extra.status == Status::Waiting && state == State::Waiting;
+    if extra.is_leaked && is_waiting {
+        return format!("{} (leaked)", &*status).into();
+    }
+    // Go 1.25 does not ask whether it waits; 1.24 has no such mark.
+    let is_asked = is_waiting && minor > 25 || minor == 25;
+    if extra.bubble.is_some() && is_asked && is_durable(reason) && !status.ends_with(DURABLE) {
+        return format!("{} {DURABLE}", &*status).into();
+    }
+    status
 }
 
 /// What the reading of its stack says of a goroutine besides.

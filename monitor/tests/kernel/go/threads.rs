@@ -1,0 +1,51 @@
+//! The threads below the goroutines.
+
+use std::collections::BTreeSet;
+
+use testbed::go::{self, Flavor};
+
+use super::bed::{look, start};
+
+/// Reason, class, block site and entry of the threads that are blocked.
+fn threads(version: &str, flavor: Flavor) -> Option<BTreeSet<[String; 4]>> {
+    let target = start(
+        "go::threads",
+        version,
+        flavor,
+        &["chan_receive=3", "syscall_read=2", "sleep=2"],
+    )?;
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let process = look(&target);
+    let threads = process.groups().iter().filter(|group| group["kind"] == "thread");
+    let sites = threads.map(|group| {
+        [
+            text(&group["reason"]),
+            text(&group["wait_class"]),
+            text(&group["block_site"]["function"]),
+            text(&group["entry"]["function"]),
+        ]
+    });
+    Some(sites.collect())
+}
+
+/// Symbols are not needed: Go's own table has all names.
+#[test]
+fn threads_of_a_stripped_program_stand_where_those_of_another_do() {
+    for version in go::versions() {
+        let Some(known) = threads(version, Flavor::Plain) else {
+            continue;
+        };
+        let futex = |threads: &BTreeSet<[String; 4]>| {
+            threads.iter().any(|[reason, class, site, _]| {
+                (reason.as_str(), class.as_str(), site.as_str()) == ("futex", "internal", "runtime.futex")
+            })
+        };
+        assert!(futex(&known), "Go {version}: {known:?}");
+        for flavor in [Flavor::Stripped, Flavor::NoSections, Flavor::Pie] {
+            let Some(told) = threads(version, flavor) else {
+                continue;
+            };
+            assert_eq!(told, known, "Go {version}, {flavor:?}");
+        }
+    }
+}
