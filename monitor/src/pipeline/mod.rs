@@ -207,6 +207,7 @@ impl Monitor {
             report.spawns = threads
                 .into_iter()
                 .chain(self.goroutines.spawns(process))
+                .chain(self.tokio.spawns(process))
                 .collect();
         }
         processes.sort_by_key(|report| report.process.id);

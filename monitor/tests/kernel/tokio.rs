@@ -5,6 +5,7 @@ mod blocking;
 mod churn;
 mod healthy;
 mod list;
+mod spawns;
 mod stacks;
 mod unwatched;
 mod verdicts;

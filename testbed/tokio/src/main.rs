@@ -4,6 +4,7 @@
 //! (`served`).
 
 mod healthy;
+mod made;
 mod served;
 mod stuck;
 

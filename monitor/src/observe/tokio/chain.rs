@@ -119,10 +119,8 @@ fn line_of(state: Option<&Suspended>, definition: Option<&Suspended>) -> Line {
     }
 }
 
-/// Whether a source is no part of the program itself.
 fn is_library(file: Option<&str>) -> bool {
-    const PLACES: [&str; 3] = ["/registry/src/", "/git/checkouts/", "/rustc/"];
-    file.is_some_and(|file| PLACES.iter().any(|place| file.contains(place)))
+    file.is_some_and(sites::is_library)
 }
 
 /// How many of the futures are within one another, before several are awaited at once.

@@ -75,6 +75,28 @@ impl Names<'_> {
             .or_else(|| self.location(vtable.poll()))
     }
 
+    /// The place in the program's own sources that a function tells of itself, before the call that returns to an address of
+    /// its, if it can: whoever spawns a task hands on where that stands.
+    pub fn caller(&mut self, returns_to: u64) -> Option<Site> {
+        let range = self.module.function_range(returns_to.wrapping_sub(1))?;
+        let code = self.code(&range);
+        let (mut before, mut any) = (None, None);
+        for instruction in &mut Decoder::with_ip(64, &code, range.start, DecoderOptions::NONE) {
+            let Some(site) = constant(&instruction).and_then(|at| self.read_location(at)) else {
+                continue;
+            };
+            if !is_own(&site) {
+                continue;
+            }
+            if instruction.ip() < returns_to {
+                before = Some(site);
+            } else if any.is_none() {
+                any = Some(site);
+            }
+        }
+        before.or(any)
+    }
+
     fn symbol(&self, address: u64) -> Option<String> {
         let symbol = self.module.symbols.mangled(address)?;
         if symbol.len() > MAX_SYMBOL {
@@ -129,29 +151,32 @@ impl Names<'_> {
     }
 
     fn read(&mut self, address: u64) -> Function {
-        let image = &self.placed.program.image;
         let range = self
             .module
             .function_range(address)
             .filter(|range| range.start == address);
         let end = range.map_or(address.saturating_add(512), |range| range.end);
-        let range = address..end.min(address.saturating_add(MAX_CODE));
-        let code = image.some(address, (range.end - address) as usize, 16);
+        let range = address..end;
+        let code = self.code(&range);
         let mut function = Function::default();
         let mut pointers = Vec::new();
         for instruction in &mut Decoder::with_ip(64, &code, address, DecoderOptions::NONE) {
             if let Some(target) = self.target(&instruction, &range) {
                 function.calls.push(target);
             }
-            if instruction.code() == Code::Lea_r64_m && instruction.memory_base() == Register::RIP {
-                pointers.push(instruction.memory_displacement64());
-            }
+            pointers.extend(constant(&instruction));
         }
         let locations = pointers
             .into_iter()
             .filter_map(|pointer| self.read_location(pointer));
         function.locations = locations.collect();
         function
+    }
+
+    /// Of a function, so much at most.
+    fn code(&self, range: &Range<u64>) -> Vec<u8> {
+        let length = range.end.saturating_sub(range.start).min(MAX_CODE);
+        self.placed.program.image.some(range.start, length as usize, 16)
     }
 
     /// Where an instruction calls or jumps to, if that is another function.
@@ -221,6 +246,12 @@ fn named(name: &str) -> Site {
         file: None,
         line: None,
     }
+}
+
+/// What an instruction takes the address of.
+fn constant(instruction: &Instruction) -> Option<u64> {
+    let is_constant = instruction.code() == Code::Lea_r64_m && instruction.memory_base() == Register::RIP;
+    is_constant.then(|| instruction.memory_displacement64())
 }
 
 /// Whether a source is the program's: libraries come from registries, the standard library from where it was built.
