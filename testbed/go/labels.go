@@ -6,6 +6,7 @@ import (
 	"runtime/pprof"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 func init() {
@@ -83,7 +84,7 @@ func leakLabelledLong() { begun.Done(); labelledLongForever() }
 //go:noinline
 func labelledLongForever() { <-never }
 
-// It changes its labels all the time.
+// It changes its labels a few times a millisecond.
 //
 //go:noinline
 func spawnLabelledSpin() { go leakLabelledSpin() }
@@ -94,6 +95,8 @@ func leakLabelledSpin() {
 	for i := 0; ; i++ {
 		text := fmt.Sprintf("n%d", i)
 		pprof.SetGoroutineLabels(pprof.WithLabels(context.Background(), pprof.Labels("one", text, "two", text)))
+		for begin := time.Now(); time.Since(begin) < 300*time.Microsecond; {
+		}
 	}
 }
 

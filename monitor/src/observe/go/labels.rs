@@ -7,13 +7,9 @@
 
 use std::{collections::HashMap, ops::Range};
 
-use super::program::Program;
 use crate::{
     model::Labels,
-    observe::memory::{
-        Memory,
-        space::{Space as _, word},
-    },
+    observe::memory::{Memory, space::word},
 };
 
 /// Labels of one set, and bytes of a key or value.
@@ -24,8 +20,6 @@ const MAX_TEXTS: usize = 1 << 20;
 /// What a pair takes in a message beside its texts.
 const OVERHEAD: usize = 8;
 
-/// From this minor version on they are a list.
-const LISTS: u32 = 24;
 /// A pair of strings, and a string.
 const PAIR: u64 = 32;
 const STRING: usize = 16;
@@ -40,6 +34,20 @@ const MAX_OVERFLOWS: usize = 4;
 /// `minTopHash`: smaller ones mark a slot as empty, or moved elsewhere.
 const MIN_TOP: u8 = 5;
 
+/// How a program keeps them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Map,
+    List,
+}
+
+impl Form {
+    /// That of Go 1.MINOR.
+    pub const fn of(minor: u32) -> Self {
+        if minor < 24 { Self::Map } else { Self::List }
+    }
+}
+
 /// Where a text is.
 type Text = (u64, u64);
 
@@ -52,8 +60,14 @@ struct Found {
     truncated: Vec<bool>,
 }
 
-/// The sets at these addresses.
-pub fn read(program: &Program, bias: u64, memory: &mut Memory, mut sets: Vec<u64>) -> HashMap<u64, Labels> {
+/// The sets at these addresses. `constant`: fills in the bytes of a constant of the program at an address of the process,
+/// whose page it may never have touched.
+pub fn read(
+    form: Form,
+    memory: &mut Memory,
+    mut sets: Vec<u64>,
+    constant: impl Fn(u64, &mut [u8]) -> bool,
+) -> HashMap<u64, Labels> {
     sets.retain(|address| *address != 0);
     sets.sort_unstable();
     sets.dedup();
@@ -64,10 +78,9 @@ pub fn read(program: &Program, bias: u64, memory: &mut Memory, mut sets: Vec<u64
         pairs: Vec::new(),
         truncated: vec![false; sets.len()],
     };
-    if program.version.minor >= LISTS {
-        lists(memory, &sets, &mut found);
-    } else {
-        maps(memory, &sets, &mut found);
+    match form {
+        Form::List => lists(memory, &sets, &mut found),
+        Form::Map => maps(memory, &sets, &mut found),
     }
     let mut told: Vec<Labels> = found
         .truncated
@@ -78,7 +91,7 @@ pub fn read(program: &Program, bias: u64, memory: &mut Memory, mut sets: Vec<u64
         })
         .collect();
     let places = found.pairs.iter().flat_map(|(_, key, value)| [*key, *value]);
-    let mut texts = texts(program, bias, memory, &places.collect::<Vec<_>>()).into_iter();
+    let mut texts = texts(memory, &places.collect::<Vec<_>>(), constant).into_iter();
     let mut left = MAX_TEXTS;
     for (set, ..) in &found.pairs {
         let (key, value) = (texts.next().flatten(), texts.next().flatten());
@@ -98,7 +111,7 @@ pub fn read(program: &Program, bias: u64, memory: &mut Memory, mut sets: Vec<u64
         labels.truncated |= key_cut || value_cut;
         labels.pairs.push((key, value));
     }
-    if program.version.minor < LISTS {
+    if form == Form::Map {
         // A map has no order.
         told.iter_mut().for_each(|labels| labels.pairs.sort());
     }
@@ -197,29 +210,27 @@ fn maps(memory: &mut Memory, sets: &[u64], found: &mut Found) {
 }
 
 /// Texts, each with whether there was more of it; `None` of one that cannot be read.
-fn texts(program: &Program, bias: u64, memory: &mut Memory, places: &[Text]) -> Vec<Option<(String, bool)>> {
-    let image = program.functions.space();
+fn texts(
+    memory: &mut Memory,
+    places: &[Text],
+    constant: impl Fn(u64, &mut [u8]) -> bool,
+) -> Vec<Option<(String, bool)>> {
+    let known = |length: u64| length.min(MAX_TEXT);
     let read = gather(
         memory,
-        places
-            .iter()
-            .map(|(address, length)| (*address, (*length).min(MAX_TEXT))),
+        places.iter().map(|(address, length)| (*address, known(*length))),
     );
     let one = |((address, length), bytes): (&Text, Option<Vec<u8>>)| {
-        let known = (*length).min(MAX_TEXT);
         let from_file = || {
-            // A constant whose page nobody touched.
-            let own = address.wrapping_sub(bias);
-            let mut bytes = vec![0; known as usize];
-            let is_constant = image.is_in(own, |segment| !segment.writable);
-            (is_constant && image.fill(own, &mut bytes)).then_some(bytes)
+            let mut bytes = vec![0; known(*length) as usize];
+            constant(*address, &mut bytes).then_some(bytes)
         };
-        let bytes = match known {
+        let bytes = match length {
             0 => Vec::new(),
             _ => bytes.or_else(from_file)?,
         };
         let mut text = String::from_utf8_lossy(&bytes).into_owned();
-        let is_cut = known < *length;
+        let is_cut = *length > MAX_TEXT;
         if is_cut {
             text.push('…');
         }
@@ -249,3 +260,6 @@ fn gather(memory: &mut Memory, places: impl Iterator<Item = (u64, u64)>) -> Vec<
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests;

@@ -235,12 +235,6 @@ impl Names<'_> {
     }
 }
 
-/// What an instruction takes the address of.
-fn constant(instruction: &Instruction) -> Option<u64> {
-    let is_constant = instruction.code() == Code::Lea_r64_m && instruction.memory_base() == Register::RIP;
-    is_constant.then(|| instruction.memory_displacement64())
-}
-
 /// The future that a function on the way of a poll is of.
 fn polled(symbol: &str) -> Option<String> {
     future_of(symbol).or_else(|| body_of(symbol))
@@ -252,6 +246,12 @@ fn named(name: &str) -> Site {
         file: None,
         line: None,
     }
+}
+
+/// What an instruction takes the address of.
+fn constant(instruction: &Instruction) -> Option<u64> {
+    let is_constant = instruction.code() == Code::Lea_r64_m && instruction.memory_base() == Register::RIP;
+    is_constant.then(|| instruction.memory_displacement64())
 }
 
 /// Whether a source is the program's: libraries come from registries, the standard library from where it was built.

@@ -119,7 +119,7 @@ fn a_set_is_never_told_that_is_none() {
             continue;
         };
         let mut told = 0;
-        for _ in 0..20 {
+        for _ in 0..6 {
             let document = json(target.pid(), &["--kind", "goroutine"]);
             for task in tasks(&document, |task| {
                 task["entry"]["function"] == "main.leakLabelledSpin"
@@ -134,7 +134,7 @@ fn a_set_is_never_told_that_is_none() {
                 assert!(labels["one"].as_str().unwrap().starts_with('n'), "{task}");
             }
         }
-        println!("Go {version}: {told} sets were read of 40 that changed");
+        assert!(told > 0, "Go {version}");
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use super::{
     super::{
         goroutine::{Decoded, Goroutine, Status},
-        labels, poll,
+        labels::{self, Form},
+        poll,
         program::{Program, Unknown},
         protocol::{MAX_STACKS, Outcome, Stacks, Wanted},
         reads::{read, some_stacks},
@@ -16,7 +17,12 @@ use super::{
 };
 use crate::{
     model::Labels,
-    observe::{helper::Who, memory::Memory, monotonic, programs::Placed},
+    observe::{
+        helper::Who,
+        memory::{Memory, space::Space as _},
+        monotonic,
+        programs::Placed,
+    },
 };
 
 impl Inspector {
@@ -29,7 +35,15 @@ impl Inspector {
         let mut found = read(&program, &mut memory, &addresses);
         let sets: Vec<u64> = found.iter().map(labels_of).collect();
         let known = match again {
-            true => labels::read(&program, bias, &mut memory, sets.clone()),
+            true => {
+                let image = program.functions.space();
+                let constant = |address: u64, bytes: &mut [u8]| {
+                    let own = address.wrapping_sub(bias);
+                    image.is_in(own, |segment| !segment.writable) && image.fill(own, bytes)
+                };
+                let form = Form::of(program.version.minor);
+                labels::read(form, &mut memory, sets.clone(), constant)
+            }
             false => HashMap::new(),
         };
         for (wanted, found) in wanted.iter().zip(&mut found) {

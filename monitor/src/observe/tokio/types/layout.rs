@@ -1,6 +1,8 @@
 //! How a type lies in memory, as far as a future that somebody awaits may lie in it.
 
-use gimli::{AttributeValue, DebuggingInformationEntry, Dwarf, EntriesTreeNode, Unit, UnitOffset};
+use gimli::{
+    AttributeValue, DebugInfoOffset, DebuggingInformationEntry, Dwarf, EntriesTreeNode, Unit, UnitOffset,
+};
 
 use super::index::{Index, reference};
 use crate::{
@@ -146,13 +148,15 @@ impl<'a> Source<'a, '_> {
         let mut states = Vec::with_capacity(variants.len());
         for (value, part, at) in variants {
             let Some(value) = value else { continue };
-            let mut tree = match part.of_type.checked_sub(self.start) {
-                Some(offset) => self.unit.entries_tree(Some(UnitOffset(offset as usize)))?,
-                None => continue,
+            let found = self.at(part.of_type, |source, offset| {
+                let mut tree = source.unit.entries_tree(Some(offset)).ok()?;
+                let node = tree.root().ok()?;
+                let is_suspended = source.name(node.entry()).starts_with("Suspend");
+                Some((is_suspended, source.parts(node).ok()?.0))
+            });
+            let Some((is_suspended, members)) = found else {
+                continue;
             };
-            let node = tree.root()?;
-            let is_suspended = self.name(node.entry()).starts_with("Suspend");
-            let (members, _) = self.parts(node)?;
             let awaits = members.into_iter().find(|member| member.name == "__awaitee");
             states.push(Suspended {
                 value,
@@ -225,9 +229,28 @@ impl<'a> Source<'a, '_> {
     }
 
     fn size(&self, of_type: u64) -> Option<u64> {
-        let offset = of_type.checked_sub(self.start)?;
-        let entry = self.unit.entry(UnitOffset(offset as usize)).ok()?;
-        number(&entry, gimli::DW_AT_byte_size)
+        self.at(of_type, |source, offset| {
+            number(&source.unit.entry(offset).ok()?, gimli::DW_AT_byte_size)
+        })
+    }
+
+    /// Looks at what stands at a place, in whichever unit that is: code that was put into another unit refers to types of the
+    /// one that it comes from, and so may types.
+    fn at<T>(&self, at: u64, look: impl FnOnce(&Source<'a, '_>, UnitOffset) -> Option<T>) -> Option<T> {
+        let length = self.unit.header.length_including_self() as u64;
+        if let Some(offset) = at.checked_sub(self.start).filter(|offset| *offset < length) {
+            return look(self, UnitOffset(offset as usize));
+        }
+        let start = self.index.unit_of(at)?;
+        let offset = DebugInfoOffset(start as usize);
+        let header = self.dwarf.debug_info.header_from_offset(offset).ok()?;
+        let unit = self.dwarf.unit(header).ok()?;
+        let source = Source {
+            unit: &unit,
+            start,
+            ..*self
+        };
+        look(&source, UnitOffset((at - start) as usize))
     }
 
     fn line(&self, entry: &DebuggingInformationEntry<Slice<'a>>) -> Line {

@@ -133,8 +133,7 @@ impl Reader<'_> {
     }
 
     fn read(&mut self, at: u64) -> Option<Layout> {
-        let number = self.index.units.partition_point(|start| *start <= at);
-        let start = *self.index.units.get(number.checked_sub(1)?)?;
+        let start = self.index.unit_of(at)?;
         let dwarf = &self.dwarf;
         let unit = self.units.entry(start).or_insert_with(|| {
             let offset = DebugInfoOffset(start as usize);
