@@ -49,13 +49,13 @@ impl Drop for Stopped {
 
 fn sweeper(daemon: &Daemon) -> Option<i32> {
     let folder = format!("/proc/{}/task", daemon.pid());
-    let threads = std::fs::read_dir(folder)
+    let mut threads = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path());
     let is_it = |path: &std::path::PathBuf| {
         std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name == "sweeper\n")
     };
-    let found = threads.filter(is_it).next()?;
+    let found = threads.find(is_it)?;
     found.file_name()?.to_str()?.parse().ok()
 }
 
