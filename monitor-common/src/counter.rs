@@ -22,13 +22,17 @@ pub enum Counter {
     GoSitesFull = 9,
     /// `TOKIO_POLLED` was full: nothing is said any more of tasks that were watched then.
     TokioPollsFull = 10,
+    /// `TOKIO_SITES` was full: tasks of further places are missing from their totals.
+    TokioSitesFull = 11,
+    /// `TOKIO_BORN` was full: tasks are missing from their totals, and nobody knows where they were made.
+    TokioBirthsFull = 12,
 }
 
 impl Counter {
-    pub const COUNT: usize = 11;
+    pub const COUNT: usize = 13;
 
     /// The counters of what was lost, each with its label in `taskleak_lost_events_total`.
-    pub const LOST: [(Self, &'static str); 7] = [
+    pub const LOST: [(Self, &'static str); 9] = [
         (Self::WaitsFull, "futex_waits_full"),
         (Self::ProcessesFull, "processes_full"),
         (Self::EventsFull, "process_events_full"),
@@ -36,5 +40,7 @@ impl Counter {
         (Self::SpawnsFull, "spawn_events_full"),
         (Self::GoSitesFull, "goroutine_sites_full"),
         (Self::TokioPollsFull, "tokio_polls_full"),
+        (Self::TokioSitesFull, "tokio_sites_full"),
+        (Self::TokioBirthsFull, "tokio_births_full"),
     ];
 }

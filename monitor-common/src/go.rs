@@ -12,26 +12,3 @@ pub struct GoProcess {
     /// Offset of `g.gopc`; `g.startpc` is two words behind.
     pub gopc: u64,
 }
-
-/// A place that goroutines are made at, key of `GO_SITES`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct GoSite {
-    /// Index in `GO_PROCESSES`.
-    pub process: u32,
-    pub _pad: u32,
-    /// Behind the call; 0 where it could not be read.
-    pub pc: u64,
-}
-
-/// What was counted of a place.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GoCount {
-    pub spawned: u64,
-    pub exited: u64,
-    /// What the first goroutine that was seen runs, or 0.
-    pub startpc: u64,
-    /// Not 0 when others run something else.
-    pub is_mixed: u64,
-}

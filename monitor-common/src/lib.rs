@@ -7,6 +7,7 @@
 mod counter;
 mod go;
 mod offsets;
+mod place;
 mod process;
 mod spawn;
 mod task;
@@ -14,12 +15,16 @@ mod tokio;
 mod wait;
 
 pub use counter::Counter;
-pub use go::{GoCount, GoProcess, GoSite, MAX_GO_PROCESSES};
+pub use go::{GoProcess, MAX_GO_PROCESSES};
 pub use offsets::TaskOffsets;
+pub use place::{SpawnCount, SpawnPlace};
 pub use process::{ExecEvent, Filter, ProcessEntry, selected};
 pub use spawn::{ExitEvent, SPAWN_STACK, SpawnCall, SpawnEvent, spawn_kind};
 pub use task::{EXITED, TaskRecord, record_flags, task_flags, task_state};
-pub use tokio::{MAX_TOKIO_PLACES, MAX_TOKIO_TASKS, TokioTask};
+pub use tokio::{
+    MAX_TOKIO_PLACES, MAX_TOKIO_PROCESSES, MAX_TOKIO_STEPS, MAX_TOKIO_TASKS, TOKIO_INDIRECT, TokioStep,
+    TokioTask, tokio_step,
+};
 pub use wait::{FutexCall, FutexWait};
 
 /// Length of a task's name in the kernel (`TASK_COMM_LEN`, include/linux/sched.h), with its NUL.
@@ -39,7 +44,7 @@ pub mod names {
     pub const SPAWNS: &str = "SPAWNS";
     /// Array: number of a process → [`crate::GoProcess`].
     pub const GO_PROCESSES: &str = "GO_PROCESSES";
-    /// Hash: [`crate::GoSite`] → [`crate::GoCount`].
+    /// Hash: [`crate::SpawnPlace`] → [`crate::SpawnCount`].
     pub const GO_SITES: &str = "GO_SITES";
     /// Array: number of a function → how often it was seen to poll.
     pub const TOKIO_RUNS: &str = "TOKIO_RUNS";
@@ -47,6 +52,16 @@ pub mod names {
     pub const TOKIO_WATCHED: &str = "TOKIO_WATCHED";
     /// Hash: those of them that were polled → 0.
     pub const TOKIO_POLLED: &str = "TOKIO_POLLED";
+    /// Array: number of a process → how often its probes on births and deaths of tasks have run.
+    pub const TOKIO_SPAWN_RUNS: &str = "TOKIO_SPAWN_RUNS";
+    /// Hash: [`crate::SpawnPlace`] → [`crate::SpawnCount`].
+    pub const TOKIO_SITES: &str = "TOKIO_SITES";
+    /// Hash: [`crate::SpawnPlace`] that a call returns to → [`crate::TokioStep`].
+    pub const TOKIO_STEPS: &str = "TOKIO_STEPS";
+    /// Hash: places that had none → 0.
+    pub const TOKIO_STEPS_WANTED: &str = "TOKIO_STEPS_WANTED";
+    /// Hash: [`crate::TokioTask`] that lives → where it was made.
+    pub const TOKIO_BORN: &str = "TOKIO_BORN";
     /// Read-only global: 1 when births and deaths of threads are to be told.
     pub const SPAWN_PROBES: &str = "SPAWN_PROBES";
     /// Read-only global: [`crate::TaskOffsets`].
@@ -75,8 +90,9 @@ mod pod {
         crate::TaskRecord,
         crate::ExecEvent,
         crate::GoProcess,
-        crate::GoSite,
-        crate::GoCount,
-        crate::TokioTask
+        crate::SpawnPlace,
+        crate::SpawnCount,
+        crate::TokioTask,
+        crate::TokioStep
     );
 }

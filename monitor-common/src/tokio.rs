@@ -15,3 +15,37 @@ pub struct TokioTask {
     /// Where it lies in its process.
     pub header: u64,
 }
+
+/// Processes whose tasks can be counted at once.
+pub const MAX_TOKIO_PROCESSES: u32 = 4_096;
+/// Places in the code of all processes that creators' stacks are followed through.
+pub const MAX_TOKIO_STEPS: u32 = 1 << 18;
+
+/// Of a probe's cookie, whose lower half is the number of the process: the second argument is not the task, but where that
+/// stands.
+pub const TOKIO_INDIRECT: u64 = 1 << 32;
+
+/// What is known of a frame that a call returns to, by that place; from there to the frame outside.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokioStep {
+    /// Of [`tokio_step`].
+    pub flags: u32,
+    /// From the stack pointer (or the frame pointer) to where the stack pointer is in the frame outside.
+    pub cfa: i32,
+    /// From there to where the frame pointer was saved; 0: it is what it was.
+    pub bp: i32,
+    pub _pad: u32,
+}
+
+/// What a [`TokioStep`] says.
+pub mod tokio_step {
+    /// The program's own code: it has made the task.
+    pub const SITE: u32 = 1;
+    /// A library's that is no runtime's: it has, when there is no code of the program's own.
+    pub const LIBRARY: u32 = 2;
+    /// There is no way on, or what is outside has nothing to do with it.
+    pub const END: u32 = 4;
+    /// `cfa` counts from the frame pointer.
+    pub const FROM_BP: u32 = 8;
+}

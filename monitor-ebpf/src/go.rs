@@ -4,14 +4,13 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::BPF_NOEXIST,
     helpers::{bpf_get_attach_cookie, bpf_probe_read_user},
     macros::uprobe,
     programs::ProbeContext,
 };
-use monitor_common::{Counter, GoCount, GoProcess, GoSite};
+use monitor_common::{Counter, GoProcess};
 
-use crate::maps::{GO_PROCESSES, GO_SITES, add, count};
+use crate::maps::{GO_PROCESSES, GO_SITES, add, spawn_place};
 
 /// `runtime.newproc1(fn *funcval, callergp *g, callerpc uintptr, …)` in Go's own calling convention.
 #[uprobe]
@@ -23,7 +22,7 @@ pub fn go_spawn(ctx: ProbeContext) -> u32 {
     let regs = unsafe { &*ctx.regs };
     // SAFETY: the helper checks the address. A `funcval` begins with the function's address.
     let startpc = unsafe { bpf_probe_read_user(regs.rax as *const u64) }.unwrap_or(0);
-    if let Some(site) = site(number, regs.rcx, startpc) {
+    if let Some(site) = spawn_place(&GO_SITES, Counter::GoSitesFull, number, regs.rcx, startpc) {
         // SAFETY: the pointer was just looked up.
         add(unsafe { &raw mut (*site).spawned }, 1);
     }
@@ -41,7 +40,7 @@ pub fn go_exit(ctx: ProbeContext) -> u32 {
     // `gopc`, `ancestors`, `startpc`.
     // SAFETY: the helper checks the address.
     let words = unsafe { bpf_probe_read_user(g.wrapping_add(gopc) as *const [u64; 3]) }.unwrap_or_default();
-    if let Some(site) = site(number, words[0], words[2]) {
+    if let Some(site) = spawn_place(&GO_SITES, Counter::GoSitesFull, number, words[0], words[2]) {
         // SAFETY: the pointer was just looked up.
         add(unsafe { &raw mut (*site).exited }, 1);
     }
@@ -59,31 +58,4 @@ fn process(ctx: &ProbeContext) -> Option<(u32, u64)> {
     // SAFETY: as above.
     add(unsafe { &raw mut (*process).runs }, 1);
     Some((number, gopc))
-}
-
-/// The counts of a place, and what its goroutines run noted there.
-#[inline(always)]
-fn site(process: u32, pc: u64, startpc: u64) -> Option<*mut GoCount> {
-    let key = GoSite { process, _pad: 0, pc };
-    let known = GO_SITES.get_ptr_mut(key).or_else(|| {
-        // Another CPU may put it in at the same time: then there is one all the same.
-        let _ = GO_SITES.insert(key, GoCount::default(), u64::from(BPF_NOEXIST));
-        GO_SITES.get_ptr_mut(key)
-    });
-    let Some(site) = known else {
-        count(Counter::GoSitesFull);
-        return None;
-    };
-    if startpc != 0 {
-        // SAFETY: the pointer was just looked up. Of two CPUs that come first one wins, and the other one notices the
-        // next time.
-        unsafe {
-            if (*site).startpc == 0 {
-                (*site).startpc = startpc;
-            } else if (*site).startpc != startpc && (*site).is_mixed == 0 {
-                (*site).is_mixed = 1;
-            }
-        }
-    }
-    Some(site)
 }

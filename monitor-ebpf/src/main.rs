@@ -12,6 +12,7 @@ mod spawn;
 mod sweep;
 mod task;
 mod tokio;
+mod tokio_spawn;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -9,8 +9,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use monitor_common::{
-    Counter, Filter, FutexWait, GoCount, GoProcess, GoSite, MAX_GO_PROCESSES, MAX_TOKIO_PLACES,
-    MAX_TOKIO_TASKS, ProcessEntry, SpawnCall, TaskRecord, TokioTask, selected,
+    Counter, Filter, FutexWait, GoProcess, MAX_GO_PROCESSES, MAX_TOKIO_PLACES, MAX_TOKIO_PROCESSES,
+    MAX_TOKIO_STEPS, MAX_TOKIO_TASKS, ProcessEntry, SpawnCall, SpawnCount, SpawnPlace, TaskRecord, TokioStep,
+    TokioTask, selected,
 };
 
 /// `-EEXIST`.
@@ -50,7 +51,7 @@ pub static GO_PROCESSES: Array<GoProcess> = Array::with_max_entries(MAX_GO_PROCE
 /// A program has some dozens of `go` statements, a large one some hundreds. User space removes those of processes that
 /// are gone.
 #[map]
-pub static GO_SITES: HashMap<GoSite, GoCount> = HashMap::with_max_entries(16_384, 0);
+pub static GO_SITES: HashMap<SpawnPlace, SpawnCount> = HashMap::with_max_entries(16_384, 0);
 
 /// How often each of the functions that poll was seen to run.
 #[map]
@@ -64,6 +65,28 @@ pub static TOKIO_WATCHED: HashMap<TokioTask, u64> =
 /// Those of them that were polled, until user space has read it.
 #[map]
 pub static TOKIO_POLLED: HashMap<TokioTask, u64> = HashMap::with_max_entries(16_384, 0);
+
+/// How often the probes on births and deaths have run in each process.
+#[map]
+pub static TOKIO_SPAWN_RUNS: Array<u64> = Array::with_max_entries(MAX_TOKIO_PROCESSES, 0);
+
+/// As `GO_SITES`, of tasks.
+#[map]
+pub static TOKIO_SITES: HashMap<SpawnPlace, SpawnCount> = HashMap::with_max_entries(16_384, 0);
+
+/// How creators' stacks are followed. User space puts it in.
+#[map]
+pub static TOKIO_STEPS: HashMap<SpawnPlace, TokioStep> =
+    HashMap::with_max_entries(MAX_TOKIO_STEPS, BPF_F_NO_PREALLOC);
+
+/// Where that was not known, until user space has read it.
+#[map]
+pub static TOKIO_STEPS_WANTED: HashMap<SpawnPlace, u64> = HashMap::with_max_entries(4_096, 0);
+
+/// Tasks that were made while somebody looked, until they end. There may be none, or very many.
+#[map]
+pub static TOKIO_BORN: HashMap<TokioTask, u64> =
+    HashMap::with_max_entries(MAX_TOKIO_TASKS, BPF_F_NO_PREALLOC);
 
 #[unsafe(no_mangle)]
 pub static SPAWN_PROBES: Global<u32> = Global::new(0);
@@ -181,6 +204,39 @@ pub fn remove_process(host_tgid: u32) {
     if PROCESSES.remove(host_tgid).is_ok() {
         count(Counter::ProcessesRemoved);
     }
+}
+
+/// The counts of a place of a process, and what runs that was made there (0: that is not known).
+#[inline(always)]
+pub fn spawn_place(
+    places: &HashMap<SpawnPlace, SpawnCount>,
+    full: Counter,
+    process: u32,
+    pc: u64,
+    runs: u64,
+) -> Option<*mut SpawnCount> {
+    let key = SpawnPlace { process, _pad: 0, pc };
+    let known = places.get_ptr_mut(key).or_else(|| {
+        // Another CPU may put it in at the same time: then there is one all the same.
+        let _ = places.insert(key, SpawnCount::default(), u64::from(BPF_NOEXIST));
+        places.get_ptr_mut(key)
+    });
+    let Some(place) = known else {
+        count(full);
+        return None;
+    };
+    if runs != 0 {
+        // SAFETY: the pointer was just looked up. Of two CPUs that come first one wins, and the other one notices the
+        // next time.
+        unsafe {
+            if (*place).runs == 0 {
+                (*place).runs = runs;
+            } else if (*place).runs != runs && (*place).is_mixed == 0 {
+                (*place).is_mixed = 1;
+            }
+        }
+    }
+    Some(place)
 }
 
 /// Adds to a counter that programs on other CPUs add to as well. `core` has no `fetch_add` for this target.

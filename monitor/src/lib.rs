@@ -10,5 +10,6 @@ pub mod launch;
 pub mod model;
 pub mod observe;
 pub mod pipeline;
+pub mod rights;
 pub mod series;
 pub mod target;

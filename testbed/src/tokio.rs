@@ -1,18 +1,21 @@
-//! The tokio program: one source, built with each of several versions of tokio, in each of several ways.
+//! The tokio program: one source, built with each of several versions of tokio, in each of several ways; and a web server.
 //!
 //! Each version has a package of its own below `testbed/tokio/` of the target folder, with a manifest that is written
 //! here: no version of it is a dependency of this workspace.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::{fs::MetadataExt as _, net::UnixStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::folders;
 use crate::recipes::cargo;
+use crate::socket::Socket;
 use crate::unsupported::Unsupported;
 
 /// How the program is built. All of them are optimised.
@@ -99,6 +102,7 @@ impl Flavor {
 /// ones.
 pub const VERSIONS: [&str; 4] = ["1.28.2", "1.35.1", "1.44.2", NEWEST];
 pub const NEWEST: &str = "1.54.1";
+const AXUM: &str = "0.8.9";
 
 /// What tests are made with each day: each version and each flavor once.
 pub const SOME: [(&str, Flavor); 7] = [
@@ -110,6 +114,23 @@ pub const SOME: [(&str, Flavor); 7] = [
     (NEWEST, Flavor::Stripped),
     (NEWEST, Flavor::Musl),
 ];
+
+/// Has the program answer questions on a socket.
+pub fn answer_on(command: &mut Command, socket: &Socket) {
+    command.env("TASKS_SOCKET", socket.path());
+}
+
+/// Asks a program that answers on this socket (`testbed/tokio/src/served.rs` has what may be asked).
+///
+/// # Errors
+/// When it does not answer.
+pub fn ask(socket: &Socket, what: &str) -> Result<Duration> {
+    let mut stream = UnixStream::connect(socket.path()).context("connecting to the program")?;
+    writeln!(stream, "{what}")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(Duration::from_nanos(answer.trim().parse()?))
+}
 
 /// Tells tests to be made with all versions and flavors (`cargo xtask test --all`).
 pub const EVERY_BUILD: &str = "TASKLEAK_ALL_TOKIO";
@@ -128,17 +149,85 @@ const MUSL: &str = "x86_64-unknown-linux-musl";
 /// The program with this version of tokio, built unless that was done before. The error is [`Unsupported`] where there is
 /// no cargo, or no toolchain for the flavor.
 pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
+    // Its locks are the standard library's, or those of parking_lot: structures are to be found with either.
+    let locks = if version == NEWEST {
+        ""
+    } else {
+        ", \"parking_lot\""
+    };
+    let dumps = match flavor {
+        Flavor::Dumping => ", \"taskdump\"",
+        _ => "",
+    };
+    let features =
+        format!("\"io-util\", \"macros\", \"net\", \"rt-multi-thread\", \"sync\", \"time\"{locks}{dumps}");
+    make(&Recipe {
+        name: "tasks",
+        sources: "tokio/src",
+        version,
+        flavor,
+        dependencies: dependency("tokio", version, &features),
+    })
+}
+
+/// A web server of axum's with all debug information, built as [`build`] does it.
+pub fn build_web() -> Result<Command> {
+    let tokio = dependency(
+        "tokio",
+        NEWEST,
+        "\"macros\", \"net\", \"rt-multi-thread\", \"sync\", \"time\"",
+    );
+    let axum = dependency("axum", AXUM, "\"http1\", \"tokio\"");
+    make(&Recipe {
+        name: "web",
+        sources: "axum/src",
+        version: NEWEST,
+        flavor: Flavor::Debug,
+        dependencies: tokio + &axum,
+    })
+}
+
+fn dependency(name: &str, version: &str, features: &str) -> String {
+    format!(
+        "[dependencies.{name}]\nversion = \"={version}\"\ndefault-features = false\nfeatures = [{features}]\n\n"
+    )
+}
+
+/// What is built.
+struct Recipe<'a> {
+    name: &'a str,
+    /// Within `testbed/`.
+    sources: &'a str,
+    version: &'a str,
+    flavor: Flavor,
+    dependencies: String,
+}
+
+impl Recipe<'_> {
+    fn manifest(&self, sources: &Path) -> String {
+        let (name, main) = (self.name, sources.join("main.rs"));
+        format!(
+            "[package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\n\
+             [[bin]]\nname = \"{name}\"\npath = \"{}\"\n\n{}[workspace]\n",
+            main.display(),
+            self.dependencies
+        )
+    }
+}
+
+fn make(recipe: &Recipe<'_>) -> Result<Command> {
     let cargo = cargo().ok_or_else(|| Unsupported("no cargo in PATH, nor named by CARGO".to_owned()))?;
+    let flavor = recipe.flavor;
     let all = folders::outputs().join("tokio");
-    let folder = all.join(version);
+    let folder = all.join(recipe.version).join(recipe.name);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     // What is not tokio's is built once for all versions, and what is built last has everybody's name.
     let lock = File::create(all.join("lock")).context("cannot write a lock")?;
     lock.lock().context("cannot lock")?;
     let output = folder.join(flavor.name());
     let stamp = output.with_extension("stamp");
-    let sources = folders::sources().join("tokio/src");
-    let manifest = manifest(version, flavor, &sources);
+    let sources = folders::sources().join(recipe.sources);
+    let manifest = recipe.manifest(&sources);
     let settings = flavor.settings();
     let wanted = format!(
         "{manifest}{settings:?} {} {}",
@@ -179,32 +268,11 @@ pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
         }
         bail!("{command:?}: {}\n{said}", done.status);
     }
-    let program = built.join(target).join("release").join("tasks");
+    let program = built.join(target).join("release").join(recipe.name);
     // Moved: cargo need not be asked again, and what runs is not written over.
     fs::rename(&program, &output).with_context(|| format!("cannot move {}", program.display()))?;
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(Command::new(output))
-}
-
-fn manifest(version: &str, flavor: Flavor, sources: &Path) -> String {
-    // Its locks are the standard library's, or those of parking_lot: structures are to be found with either.
-    let locks = if version == NEWEST {
-        ""
-    } else {
-        ", \"parking_lot\""
-    };
-    let dumps = match flavor {
-        Flavor::Dumping => ", \"taskdump\"",
-        _ => "",
-    };
-    format!(
-        "[package]\nname = \"tasks\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\n\
-         [[bin]]\nname = \"tasks\"\npath = \"{}/main.rs\"\n\n\
-         [dependencies.tokio]\nversion = \"={version}\"\n\
-         features = [\"io-util\", \"macros\", \"net\", \"rt-multi-thread\", \"sync\", \"time\"{locks}{dumps}]\n\n\
-         [workspace]\n",
-        sources.display()
-    )
 }
 
 fn state(sources: &Path) -> Result<String> {

@@ -103,8 +103,8 @@ fn key_of(task: &Task, wait: &Wait, entry: Option<Arc<Site>>) -> GroupKey {
         class: wait.class,
         block_site: task.stack.as_ref().and_then(|stack| stack.block_site.clone()),
         entry,
-        // A thread's is known only if its birth was seen: that would split a group by when we came.
-        spawn_site: task.spawn_site.clone().filter(|_| task.kind != Kind::Thread),
+        // Of others it is known only if their birth was seen: that would split a group by when we came.
+        spawn_site: task.spawn_site.clone().filter(|_| task.kind == Kind::Goroutine),
     }
 }
 

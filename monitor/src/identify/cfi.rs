@@ -7,6 +7,7 @@
 //! the procedure linkage table.
 
 mod frame;
+mod plain;
 
 use std::{cell::RefCell, collections::HashMap, ops::Range, sync::Arc};
 
@@ -17,6 +18,7 @@ use gimli::{
 
 use super::elf::{Image, Section};
 use frame::Frame;
+pub use plain::Plain;
 
 /// Addresses whose rows are kept for one file.
 const MAX_ROWS: usize = 16 << 10;

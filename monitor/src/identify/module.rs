@@ -14,7 +14,7 @@ use std::{
 use framehop::{ExplicitModuleSectionInfo, Module as Frames};
 
 use super::{
-    cfi::Cfi,
+    cfi::{Cfi, Plain},
     debug_files,
     elf::{ElfError, Image, Section, build_id_of},
     file::{FileKey, open_mapped},
@@ -65,6 +65,19 @@ impl Module {
     /// From where to where the function goes that an address of the file is in, as unwind information tells.
     pub fn function_range(&self, address: u64) -> Option<Range<u64>> {
         self.cfi.as_ref()?.function_range(address)
+    }
+
+    /// How to get from a place in the file that a call returns to, to the frame outside.
+    pub fn plain(&self, returns_to: u64) -> Option<Plain> {
+        self.cfi.as_ref()?.plain(returns_to.wrapping_sub(1))
+    }
+
+    /// Beginnings of functions, as unwind information tells, so many at most.
+    pub fn functions(&self, most: usize) -> Vec<u64> {
+        self.cfi
+            .as_ref()
+            .map(|cfi| cfi.functions(most))
+            .unwrap_or_default()
     }
 }
 

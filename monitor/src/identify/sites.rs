@@ -60,6 +60,40 @@ pub fn is_own(function: &str) -> bool {
     own_entry(&[frame]).is_some()
 }
 
+/// Whose code the functions are that stand at one place: the one that was compiled there, and those that were put into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The program's own.
+    Own(Site),
+    /// A library's, as its source tells, that is no runtime's.
+    Library(Site),
+    /// A language's or a runtime's.
+    Runtime,
+}
+
+/// The owner of a place, by its frames, innermost first; where there are several, the program, then a library.
+pub fn owner(frames: &[Frame]) -> Owner {
+    let rules = Rules::of(frames);
+    let innermost = |wanted: &dyn Fn(&Frame) -> bool| {
+        let is_meant =
+            |index: &usize| rules.role(*index) == Role::Own && rules.frame(*index).is_some_and(wanted);
+        (0..frames.len())
+            .find(is_meant)
+            .and_then(|index| site(&rules, index))
+    };
+    let is_library = |frame: &Frame| frame.file.as_deref().is_some_and(is_library);
+    match innermost(&|frame| !is_library(frame)) {
+        Some(site) => Owner::Own(site),
+        None => innermost(&is_library).map_or(Owner::Runtime, Owner::Library),
+    }
+}
+
+/// Whether a source is no part of the program itself: Rust's libraries lie where they were fetched to, or built.
+pub fn is_library(file: &str) -> bool {
+    const PLACES: [&str; 3] = ["/registry/src/", "/git/checkouts/", "/rustc/"];
+    PLACES.iter().any(|place| file.contains(place))
+}
+
 /// What a start routine says of the thread, if it is the program's own code and no library's or runtime's.
 pub fn own_entry(frames: &[Frame]) -> Option<Site> {
     let rules = Rules::of(frames);

@@ -1,5 +1,6 @@
 //! What runs and what waits: the kernel's view, and each runtime's own in a folder of its own.
 
+mod books;
 pub mod bpf;
 pub mod go;
 pub mod governor;
@@ -9,6 +10,7 @@ mod lookout;
 pub mod memory;
 mod place;
 mod programs;
+mod spawning;
 pub mod thread;
 pub mod tokio;
 mod worker;

@@ -29,6 +29,7 @@ use crate::{
         thread::{Records, Threads, spawning::Spawning},
         tokio,
     },
+    rights,
     target::{PodSources, Selector, Targets},
 };
 
@@ -119,6 +120,10 @@ impl Monitor {
         } else {
             probes.exec_events()
         };
+        // Before there are other threads.
+        if options.spawn_budget.is_none() {
+            give_up_attaching(&mut probes);
+        }
         let identifier = match &options.stacks {
             Some(helper) => Some(Identifier::start(helper.clone()).map_err(LoadError::Thread)?),
             None => None,
@@ -202,6 +207,7 @@ impl Monitor {
             report.spawns = threads
                 .into_iter()
                 .chain(self.goroutines.spawns(process))
+                .chain(self.tokio.spawns(process))
                 .collect();
         }
         processes.sort_by_key(|report| report.process.id);
@@ -455,6 +461,17 @@ impl Monitor {
                 })
                 .collect(),
         }
+    }
+}
+
+/// Of this thread and all that it will start.
+fn give_up_attaching(probes: &mut Probes) {
+    match rights::give_up_attaching(|| probes.sweep(|_| ()).is_ok()) {
+        Ok(true) => {}
+        Ok(false) => {
+            tracing::debug!("the rights to attach are kept: this kernel asks for them at each sweep")
+        }
+        Err(error) => tracing::debug!("the rights to attach cannot be given up: {error}"),
     }
 }
 

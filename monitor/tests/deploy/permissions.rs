@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -253,6 +254,133 @@ fn without_another_one_something_is_lost_and_that_is_said() {
         assert_eq!(seen.holders, holders, "{capability}");
         assert_eq!(probes, probes_lost, "{capability}: {text}");
         assert_eq!(seen.incomplete, names(incomplete), "{capability}");
+    }
+}
+
+/// taskleak, ready; killed when dropped.
+struct Running {
+    child: Child,
+    address: String,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        let address = loop {
+            let line = said.next().unwrap().unwrap();
+            if let Some((_, rest)) = line.split_once("http://") {
+                break rest.split('/').next().unwrap().to_owned();
+            }
+        };
+        // It may go on speaking.
+        std::thread::spawn(move || said.for_each(drop));
+        Self { child, address }
+    }
+
+    fn helpers(&self) -> Vec<u32> {
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|pid| status(&format!("/proc/{pid}/status"), "PPid") == Some(self.child.id().into()))
+            .collect()
+    }
+
+    /// Blocked tasks of its one process, once it knows where they are.
+    fn blocked(&self) -> (u64, BTreeSet<String>) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            let mut stream = TcpStream::connect(&self.address).unwrap();
+            let request = format!("GET /api/v1/snapshot HTTP/1.0\r\nHost: {}\r\n\r\n", self.address);
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            let document: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+            let groups = document["processes"][0]["groups"].as_array().unwrap();
+            let sites: BTreeSet<String> = groups
+                .iter()
+                .filter_map(|group| Some(group["block_site"]["function"].as_str()?.to_owned()))
+                .collect();
+            let blocked = groups.iter().map(|group| group["count"].as_u64().unwrap()).sum();
+            if sites == names(&SITES) || std::time::Instant::now() > deadline {
+                return (blocked, sites);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A number of a status file of /proc; sets of capabilities are hexadecimal.
+fn status(path: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let radix = if name.starts_with("Cap") { 16 } else { 10 };
+    u64::from_str_radix(line.trim(), radix).ok()
+}
+
+/// Bits of include/uapi/linux/capability.h.
+const ATTACHING: u64 = 1 << 39 | 1 << 38 | 1 << 21;
+const READING: u64 = 1 << 19 | 1 << 40 | 1 << 2 | 1 << 1;
+
+/// Rights of all threads of a process.
+fn rights(pid: u32) -> Vec<[u64; 2]> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    threads
+        .map(|thread| {
+            let path = thread.path().join("status").display().to_string();
+            ["CapEff", "CapPrm"].map(|set| status(&path, set).unwrap())
+        })
+        .collect()
+}
+
+/// By root and by somebody who has the six rights: what only attaching takes is given up when nothing more will be
+/// attached, and all is seen still.
+#[test]
+fn what_only_attaching_takes_is_given_up() {
+    let Some(target) = target("deploy::permissions::given_up") else {
+        return;
+    };
+    let copy = Copy::new("given-up");
+    let pid = target.pid().to_string();
+    let arguments = [
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        "--interval",
+        "500ms",
+        "--blocked-after",
+        "1s",
+        "--pid",
+        &pid,
+    ];
+    for no_probes in [true, false] {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(no_probes.then_some("--no-spawn-probes"));
+        let mut root = Command::new(&copy.0);
+        root.args(&arguments);
+        for command in [root, copy.without(None, &arguments)] {
+            let running = Running::start(command);
+            assert_eq!(running.blocked(), (3, names(&SITES)));
+            let threads = rights(running.child.id());
+            assert!(threads.len() > 1, "{threads:x?}");
+            for held in threads.iter().flatten() {
+                assert_eq!(held & ATTACHING == 0, no_probes, "{threads:x?}");
+                assert_ne!(held & READING, 0, "{threads:x?}");
+            }
+            let helpers = running.helpers();
+            assert!(!helpers.is_empty());
+            for held in helpers.iter().flat_map(|helper| rights(*helper)).flatten() {
+                assert_eq!(held & !READING, 0, "{held:x}");
+            }
+        }
     }
 }
 

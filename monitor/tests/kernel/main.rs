@@ -7,6 +7,7 @@ mod bad_input;
 mod blocked;
 mod check;
 mod compat;
+mod counted;
 mod daemon;
 mod deadlocks;
 mod entries;

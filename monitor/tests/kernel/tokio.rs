@@ -5,5 +5,8 @@ mod blocking;
 mod churn;
 mod healthy;
 mod list;
+mod spawns;
 mod stacks;
+mod unwatched;
 mod verdicts;
+mod web;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{mpsc, watch},
     time,
 };
 
@@ -36,6 +36,7 @@ pub fn start(name: &str, count: usize) -> bool {
         "pingpong" => (0..count).for_each(|_| {
             pingpong();
         }),
+        "crowd" => crowd(count),
         "timeout" => (0..count).for_each(|_| {
             tokio::spawn(timeout());
         }),
@@ -118,6 +119,21 @@ fn pingpong() {
         loop {
             there.send(number).await.unwrap();
             number = from_there.recv().await.unwrap() + 1;
+        }
+    });
+}
+
+/// Many that are all woken every two seconds, at once.
+fn crowd(count: usize) {
+    let (sender, receiver) = watch::channel(0_u64);
+    for _ in 0..count {
+        let mut receiver = receiver.clone();
+        tokio::spawn(async move { while receiver.changed().await.is_ok() {} });
+    }
+    tokio::spawn(async move {
+        loop {
+            time::sleep(Duration::from_secs(2)).await;
+            sender.send_modify(|number| *number += 1);
         }
     });
 }

@@ -1,9 +1,10 @@
 //! Tasks of tokio that are stuck for good, and healthy ones: `NAME=COUNT` starts so many of a kind, says `ready`, and
 //! stays. `workers=N` is how many threads run them (0: one runtime of the current thread), `runtimes=N` how many
-//! runtimes there are, each with all of the tasks. With a path in `TASKS_SOCKET` it answers there what a bench asks
+//! runtimes there are, each with all of the tasks. With a path in `TASKS_SOCKET` it answers there what a test or a bench asks
 //! (`served`).
 
 mod healthy;
+mod made;
 mod served;
 mod stuck;
 

@@ -1,6 +1,7 @@
-//! What a bench asks of the program itself, on the Unix socket that `TASKS_SOCKET` names: `late`, how late a ticker of 1 ms
-//! was at most since the last question, and `dump`, how long the runtime takes to dump its tasks (0 where it cannot). Answers
-//! are nanoseconds.
+//! What a test or a bench asks of the program itself, on the Unix socket that `TASKS_SOCKET` names: `late`, how late a ticker of 1 ms
+//! was at most since the last question, `dump`, how long the runtime takes to dump its tasks (0 where it cannot), and `busy`,
+//! from when on those twins run that are to be busy (0); and what tasks are to be made and to end (`made`). Answers are
+//! nanoseconds.
 
 use std::{
     env,
@@ -13,6 +14,8 @@ use std::{
 
 use tokio::{runtime::Handle, time};
 
+use crate::made::Maker;
+
 static LATEST: AtomicU64 = AtomicU64::new(0);
 
 pub fn start() {
@@ -22,6 +25,7 @@ pub fn start() {
     let listener = UnixListener::bind(path).unwrap();
     let handle = Handle::current();
     tokio::spawn(tick());
+    let maker = Maker::start();
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = BufReader::new(stream.unwrap());
@@ -29,7 +33,11 @@ pub fn start() {
             stream.read_line(&mut line).unwrap();
             let answer = match line.trim() {
                 "late" => LATEST.swap(0, Ordering::Relaxed),
-                _ => dump(&handle),
+                "busy" => {
+                    crate::stuck::BUSY.store(true, Ordering::Relaxed);
+                    0
+                }
+                other => maker.answer(other).unwrap_or_else(|| dump(&handle)),
             };
             writeln!(stream.into_inner(), "{answer}").unwrap();
         }

@@ -3,7 +3,10 @@
 use std::{
     future::{self, Future},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc,
+    },
     time::Duration,
 };
 
@@ -123,6 +126,9 @@ pub fn start(name: &str, count: usize) -> bool {
             tokio::spawn(leak());
         }),
         "blocks" => (0..count).for_each(|_| two_blocks()),
+        "twins" => (0..=count).for_each(|number| {
+            tokio::spawn(twin(number == count));
+        }),
         _ => return false,
     }
     true
@@ -291,4 +297,22 @@ async fn local_oneshot(receiver: oneshot::Receiver<u32>) -> u32 {
     let value = receiver.await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     *local + value
+}
+
+/// Once it is set, twins that are to be busy are.
+pub static BUSY: AtomicBool = AtomicBool::new(false);
+
+/// Is stuck, or runs as often as it can from when it is told to: both are one type.
+async fn twin(is_busy: bool) {
+    if is_busy {
+        while !BUSY.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        loop {
+            tokio::task::yield_now().await;
+        }
+    }
+    let (sender, receiver) = oneshot::channel::<u32>();
+    keep(sender);
+    let _ = receiver.await;
 }

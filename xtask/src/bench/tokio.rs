@@ -1,13 +1,11 @@
 //! Tokio tasks: a snapshot of many of them, beside what the runtime itself takes to dump them.
 
 use std::{
-    io::{Read as _, Write as _},
-    os::unix::net::UnixStream,
     process::{Command, Stdio},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use testbed::{
     Socket, Target,
     tokio::{self, Flavor, NEWEST},
@@ -32,18 +30,14 @@ impl Load {
         let args = ["mpsc_recv", "notify", "oneshot", "select"].map(|name| format!("{name}={each}"));
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let mut command = tokio::build(NEWEST, Flavor::Dumping)?;
-        command.env("TASKS_SOCKET", socket.path());
+        tokio::answer_on(&mut command, &socket);
         let target = Target::start_command(command, &args)?;
         std::thread::sleep(Duration::from_secs(2));
         Ok(Self { target, socket })
     }
 
     fn ask(&self, what: &str) -> Result<Duration> {
-        let mut stream = UnixStream::connect(self.socket.path()).context("connecting to the program")?;
-        writeln!(stream, "{what}")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(Duration::from_nanos(answer.trim().parse()?))
+        tokio::ask(&self.socket, what)
     }
 }
 

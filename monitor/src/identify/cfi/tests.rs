@@ -99,6 +99,23 @@ fn every_kind_of_row_is_told() {
 }
 
 #[test]
+fn plain_rows_are_told_whole() {
+    let cfi = sample();
+    let plain = Plain {
+        from_bp: true,
+        cfa: 16,
+        bp: -16,
+    };
+    assert_eq!(cfi.plain(PLAIN), Some(plain));
+    for address in [ALIGNED, OUTERMOST, ENDLESS, IN_REGISTER, 0, u64::MAX] {
+        assert_eq!(cfi.plain(address), None, "{address:x}");
+    }
+    let all = [PLAIN, ALIGNED, OUTERMOST, ENDLESS, IN_REGISTER];
+    assert_eq!(cfi.functions(10), all);
+    assert_eq!(cfi.functions(2), all[..2]);
+}
+
+#[test]
 fn an_aligned_stack_is_followed_through_memory() {
     let step = sample().step(ALIGNED, KNOWN, &mut word).unwrap();
     // The CFA is the word at %rbp − 8: one more than its address; the return address lies 8 below.

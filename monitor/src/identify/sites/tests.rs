@@ -372,3 +372,33 @@ fn a_site_tells_its_line_and_an_entry_does_not() {
     };
     assert_eq!(entry(&frames), Some(expected));
 }
+
+#[test]
+fn a_place_is_the_programs_before_it_is_a_librarys() {
+    let told = |text: &str| match owner(&frames(text)) {
+        Owner::Own(site) => format!("own {}", site.function),
+        Owner::Library(site) => format!("library {}", site.function),
+        Owner::Runtime => "runtime".to_owned(),
+    };
+    let pairs = [
+        (
+            "tokio::task::spawn::spawn @ app : /r/registry/src/x/tokio-1.54.1/src/task/spawn.rs
+             hyper::serve @ app : /r/registry/src/x/hyper-1.2.3/src/serve.rs
+             app::listen @ app : /src/app/main.rs
+             app::main @ app : /src/app/main.rs",
+            "own app::listen",
+        ),
+        (
+            "tokio::task::spawn::spawn @ app : /r/registry/src/x/tokio-1.54.1/src/task/spawn.rs
+             hyper::serve @ app : /r/registry/src/x/hyper-1.2.3/src/serve.rs",
+            "library hyper::serve",
+        ),
+        ("tokio::task::spawn::spawn @ app", "runtime"),
+        ("core::ops::function::FnOnce::call_once @ app", "runtime"),
+        ("app::listen::{{closure}} @ app", "own app::listen::{{closure}}"),
+        ("", "runtime"),
+    ];
+    for (stack, expected) in pairs {
+        assert_eq!(told(stack), expected, "{stack}");
+    }
+}

@@ -1,17 +1,14 @@
 //! The probes that count goroutines: attached process by process, and the maps that they count in.
 
-use std::{num::NonZeroU32, path::Path};
+use std::path::Path;
 
 use aya::{
     maps::{Array, HashMap, MapData, MapError},
-    programs::{
-        ProgramError, UProbe,
-        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
-    },
+    programs::uprobe::UProbeLinkId,
 };
-use monitor_common::{GoCount, GoProcess, GoSite, names};
+use monitor_common::{GoProcess, SpawnCount, SpawnPlace, names};
 
-use super::{Probes, attach::describe, load::no_map};
+use super::{Probes, load::no_map, uprobes::Spot};
 
 /// In the order of [`GoPlaces::offsets`].
 const PROGRAMS: [&str; 2] = ["go_spawn", "go_exit"];
@@ -36,12 +33,7 @@ impl Probes {
     /// # Errors
     /// Cause in one line.
     pub fn load_go(&mut self) -> Result<(), String> {
-        PROGRAMS
-            .iter()
-            .try_for_each(|name| match self.go_program(name)?.load() {
-                Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
-                Err(error) => Err(describe(&error)),
-            })
+        PROGRAMS.iter().try_for_each(|name| self.load_uprobe(name))
     }
 
     /// Puts both probes into a process, which is to be known by this number (below
@@ -50,8 +42,6 @@ impl Probes {
     /// # Errors
     /// Cause in one line; then none is attached.
     pub fn attach_go(&mut self, pid: u32, number: u32, places: GoPlaces<'_>) -> Result<GoProbes, String> {
-        let pid = NonZeroU32::new(pid).ok_or("pid 0 is no process")?;
-        self.load_go()?;
         let process = GoProcess {
             runs: 0,
             gopc: places.gopc,
@@ -59,20 +49,20 @@ impl Probes {
         self.go_processes()
             .and_then(|mut processes| processes.set(number, process, 0))
             .map_err(|error| error.to_string())?;
-        let mut attach = |program: usize| -> Result<UProbeLinkId, String> {
-            let point = UProbeAttachPoint {
-                location: UProbeAttachLocation::AbsoluteOffset(places.offsets[program]),
+        let mut attach = |program: usize| {
+            let spot = Spot {
+                pid,
+                file: places.file,
+                offset: places.offsets[program],
                 cookie: Some(u64::from(number)),
             };
-            self.go_program(PROGRAMS[program])?
-                .attach(point, places.file, UProbeScope::OneProcess(pid))
-                .map_err(|error| describe(&error))
+            self.put_uprobe(PROGRAMS[program], spot)
         };
         let spawn = attach(0)?;
         match attach(1) {
             Ok(exit) => Ok(GoProbes([spawn, exit])),
             Err(cause) => {
-                let _ = self.go_program(PROGRAMS[0]).map(|program| program.detach(spawn));
+                self.take_off_uprobe(PROGRAMS[0], spawn);
                 Err(cause)
             }
         }
@@ -81,8 +71,7 @@ impl Probes {
     /// Takes them off.
     pub fn detach_go(&mut self, probes: GoProbes) {
         for (name, link) in PROGRAMS.iter().zip(probes.0) {
-            // Those of a process that is gone have nothing to be taken off.
-            let _ = self.go_program(name).map(|program| program.detach(link));
+            self.take_off_uprobe(name, link);
         }
     }
 
@@ -95,35 +84,38 @@ impl Probes {
     }
 
     /// What was counted, of all processes.
-    pub fn go_counts(&mut self) -> Vec<(GoSite, GoCount)> {
-        match self.go_sites() {
+    pub fn go_counts(&mut self) -> Vec<(SpawnPlace, SpawnCount)> {
+        self.spawn_counts(names::GO_SITES)
+    }
+
+    /// Makes room: the process of these is gone.
+    pub fn forget_go_sites(&mut self, gone: &[SpawnPlace]) {
+        self.forget_spawn_counts(names::GO_SITES, gone);
+    }
+
+    /// What was counted by place, of all processes.
+    pub(super) fn spawn_counts(&mut self, map: &str) -> Vec<(SpawnPlace, SpawnCount)> {
+        match self.spawn_places(map) {
             // Nobody but us removes any, and not meanwhile: the walk comes to its end.
-            Ok(sites) => sites.iter().filter_map(Result::ok).collect(),
+            Ok(places) => places.iter().filter_map(Result::ok).collect(),
             Err(_) => Vec::new(),
         }
     }
 
-    /// Makes room: the process of these is gone.
-    pub fn forget_go_sites(&mut self, gone: &[GoSite]) {
-        if let Ok(mut sites) = self.go_sites() {
-            for site in gone {
-                let _ = sites.remove(site);
+    pub(super) fn forget_spawn_counts(&mut self, map: &str, gone: &[SpawnPlace]) {
+        if let Ok(mut places) = self.spawn_places(map) {
+            for place in gone {
+                let _ = places.remove(place);
             }
         }
+    }
+
+    fn spawn_places(&mut self, map: &str) -> Result<HashMap<&mut MapData, SpawnPlace, SpawnCount>, MapError> {
+        HashMap::try_from(self.ebpf.map_mut(map).ok_or_else(|| no_map(map))?)
     }
 
     fn go_processes(&mut self) -> Result<Array<&mut MapData, GoProcess>, MapError> {
         let map = self.ebpf.map_mut(names::GO_PROCESSES);
         Array::try_from(map.ok_or_else(|| no_map(names::GO_PROCESSES))?)
-    }
-
-    fn go_sites(&mut self) -> Result<HashMap<&mut MapData, GoSite, GoCount>, MapError> {
-        let map = self.ebpf.map_mut(names::GO_SITES);
-        HashMap::try_from(map.ok_or_else(|| no_map(names::GO_SITES))?)
-    }
-
-    fn go_program(&mut self, name: &str) -> Result<&mut UProbe, String> {
-        let program = self.ebpf.program_mut(name).ok_or("the object does not have it")?;
-        program.try_into().map_err(|error: ProgramError| describe(&error))
     }
 }

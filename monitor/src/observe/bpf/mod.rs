@@ -12,6 +12,8 @@ mod load;
 mod spawn;
 mod sweep;
 mod tokio;
+mod tokio_spawn;
+mod uprobes;
 
 pub use attach::{PROBES, ProbeSpec, tracefs};
 pub use counters::enable_run_stats;
@@ -20,10 +22,11 @@ pub use go::{GoPlaces, GoProbes};
 pub use load::{LoadError, LoadOptions, Probes};
 pub use spawn::{SpawnEvents, SpawnMessage, SpawnProbe};
 pub use tokio::TokioProbe;
+pub use tokio_spawn::{TokioPlaces, TokioSpawnProbes};
 
 pub use monitor_common::{
-    ExitEvent, GoCount, GoSite, MAX_GO_PROCESSES, MAX_TOKIO_PLACES, SpawnEvent, TaskRecord, TokioTask,
-    record_flags, selected, task_flags, task_state,
+    ExitEvent, MAX_GO_PROCESSES, MAX_TOKIO_PLACES, MAX_TOKIO_PROCESSES, SpawnCount, SpawnEvent, SpawnPlace,
+    TaskRecord, TokioStep, TokioTask, record_flags, selected, task_flags, task_state, tokio_step,
 };
 
 /// One probe and whether it works.

@@ -1,15 +1,15 @@
 //! The spawn probe: attached process by process, so that the governor can take it off one alone.
 
-use std::{num::NonZeroU32, path::Path};
+use std::path::Path;
 
 use aya::{
     Ebpf,
     maps::{MapData, RingBuf},
-    programs::{ProgramError, UProbe, uprobe::UProbeLinkId, uprobe::UProbeScope},
+    programs::uprobe::UProbeLinkId,
 };
 use monitor_common::{ExitEvent, SpawnEvent, names, spawn_kind};
 
-use super::{Probes, attach::describe};
+use super::{Probes, uprobes::Spot};
 
 const PROGRAM: &str = "pthread_create";
 
@@ -28,10 +28,7 @@ impl Probes {
     /// # Errors
     /// Cause in one line.
     pub fn load_spawn(&mut self) -> Result<(), String> {
-        match self.spawn_program()?.load() {
-            Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
-            Err(error) => Err(describe(&error)),
-        }
+        self.load_uprobe(PROGRAM)
     }
 
     /// Puts the probe at a file offset of a file that the process maps. `file` is a path that leads to it from here.
@@ -39,31 +36,23 @@ impl Probes {
     /// # Errors
     /// Cause in one line.
     pub fn attach_spawn(&mut self, pid: u32, file: &Path, offset: u64) -> Result<SpawnProbe, String> {
-        let pid = NonZeroU32::new(pid).ok_or("pid 0 is no process")?;
-        self.load_spawn()?;
-        let link = self
-            .spawn_program()?
-            .attach(offset, file, UProbeScope::OneProcess(pid));
-        link.map(SpawnProbe).map_err(|error| describe(&error))
+        let spot = Spot {
+            pid,
+            file,
+            offset,
+            cookie: None,
+        };
+        self.put_uprobe(PROGRAM, spot).map(SpawnProbe)
     }
 
     /// Takes it off.
     pub fn detach_spawn(&mut self, probe: SpawnProbe) {
-        // A probe of a process that is gone has nothing to be taken off.
-        let _ = self.spawn_program().map(|program| program.detach(probe.0));
+        self.take_off_uprobe(PROGRAM, probe.0);
     }
 
     /// A reader of births and deaths. `None` when it was taken already.
     pub fn spawn_events(&mut self) -> Option<SpawnEvents> {
         SpawnEvents::take(&mut self.ebpf)
-    }
-
-    fn spawn_program(&mut self) -> Result<&mut UProbe, String> {
-        let program = self
-            .ebpf
-            .program_mut(PROGRAM)
-            .ok_or("the object does not have it")?;
-        program.try_into().map_err(|error: ProgramError| describe(&error))
     }
 }
 

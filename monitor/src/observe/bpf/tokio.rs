@@ -1,17 +1,14 @@
 //! The probe that tells that tokio tasks are polled: attached function by function, and the maps of tasks that are watched.
 
-use std::{num::NonZeroU32, path::Path};
+use std::path::Path;
 
 use aya::{
     maps::{Array, HashMap, MapData, MapError},
-    programs::{
-        ProgramError, UProbe,
-        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
-    },
+    programs::uprobe::UProbeLinkId,
 };
 use monitor_common::{Counter, TokioTask, names};
 
-use super::{Probes, attach::describe, load::no_map};
+use super::{Probes, load::no_map, uprobes::Spot};
 
 const PROGRAM: &str = "tokio_poll";
 
@@ -32,24 +29,18 @@ impl Probes {
         file: &Path,
         offset: u64,
     ) -> Result<TokioProbe, String> {
-        let pid = NonZeroU32::new(pid).ok_or("pid 0 is no process")?;
-        let program = self.tokio_program()?;
-        match program.load() {
-            Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-            Err(error) => return Err(describe(&error)),
-        }
-        let point = UProbeAttachPoint {
-            location: UProbeAttachLocation::AbsoluteOffset(offset),
+        let spot = Spot {
+            pid,
+            file,
+            offset,
             cookie: Some(u64::from(place) << 32 | u64::from(number)),
         };
-        let attached = program.attach(point, file, UProbeScope::OneProcess(pid));
-        attached.map(TokioProbe).map_err(|error| describe(&error))
+        self.put_uprobe(PROGRAM, spot).map(TokioProbe)
     }
 
     /// Takes it off.
     pub fn detach_tokio(&mut self, probe: TokioProbe) {
-        // That of a process that is gone has nothing to be taken off.
-        let _ = self.tokio_program().map(|program| program.detach(probe.0));
+        self.take_off_uprobe(PROGRAM, probe.0);
     }
 
     /// How often the probe of a function has run since the load.
@@ -76,6 +67,12 @@ impl Probes {
             .and_then(|mut tasks| tasks.remove(&task));
     }
 
+    /// When a task that is watched was polled the last time (CLOCK_MONOTONIC ns); `None`: not since it is watched.
+    pub fn polled_tokio_at(&mut self, task: TokioTask) -> Option<u64> {
+        let watched = self.tokio_tasks(names::TOKIO_WATCHED).ok()?;
+        watched.get(&task, 0).ok().filter(|at| *at != 0)
+    }
+
     /// Tasks that were watched and were polled all the same since the last call, and when that was the last time
     /// (CLOCK_MONOTONIC ns). They are watched on.
     pub fn take_polled_tokio(&mut self) -> Vec<(TokioTask, u64)> {
@@ -100,15 +97,10 @@ impl Probes {
         self.counter(Counter::TokioPollsFull)
     }
 
-    fn tokio_tasks(&mut self, name: &str) -> Result<HashMap<&mut MapData, TokioTask, u64>, MapError> {
+    pub(super) fn tokio_tasks(
+        &mut self,
+        name: &str,
+    ) -> Result<HashMap<&mut MapData, TokioTask, u64>, MapError> {
         HashMap::try_from(self.ebpf.map_mut(name).ok_or_else(|| no_map(name))?)
-    }
-
-    fn tokio_program(&mut self) -> Result<&mut UProbe, String> {
-        let program = self
-            .ebpf
-            .program_mut(PROGRAM)
-            .ok_or("the object does not have it")?;
-        program.try_into().map_err(|error: ProgramError| describe(&error))
     }
 }

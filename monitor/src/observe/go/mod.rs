@@ -4,10 +4,9 @@
 //! In the helper process: `buildinfo` (the version), `table` and `pclntab` (its functions), `program` and `code` (where the
 //! runtime has what), `reads`, `goroutine`, `stack`, `poll`, `timers`, `labels` (reads of the process), `frames`, `wrapper`,
 //! `sites` (names), `points` (where probes go), `inspector` (answers). In the monitor: `worker` (asks), `tracker` (since
-//! when), `reasons`, `view` (tasks), `spawning` and `books` (who makes goroutines).
+//! when), `reasons`, `view` (tasks), `spawning` (who makes goroutines).
 //! What must be added for a new version of Go is one entry in `offsets`.
 
-mod books;
 mod buildinfo;
 mod code;
 mod frames;
@@ -38,13 +37,13 @@ pub use inspector::Inspector;
 pub use pclntab::Pclntab;
 pub use protocol::{Answer, Question};
 
-use spawning::Spawning;
+use spawning::Goroutine;
 use view::View;
 use worker::{Go, Wanted};
 
 use crate::{
     model::{Observation, ProcessId, SpawnReport, Stack, Task, WaitClass},
-    observe::{bpf::Probes, helper::HelperOptions, lookout::Lookout},
+    observe::{bpf::Probes, helper::HelperOptions, lookout::Lookout, spawning::Spawning},
     target::pidns::Numbers,
 };
 
@@ -53,7 +52,7 @@ pub struct Goroutines {
     lookout: Lookout<Go>,
     versions: HashMap<ProcessId, String>,
     /// Without spawn probes there is none.
-    spawning: Option<Spawning>,
+    spawning: Option<Spawning<Goroutine>>,
 }
 
 impl Goroutines {

@@ -11,12 +11,11 @@ use super::{
     protocol::{Named, Pcs, Points, Record},
     reasons::{Nature, nature},
     sites::{is_runtime, runs_finalizers},
-    spawning::Place,
     tracker::{Entry, Stacked, Tracker},
 };
 use crate::{
     model::{Cause, Kind, Reason, Site, Stack, Task, Wait, WaitClass},
-    observe::thread::spawns::Origin,
+    observe::{books::Place, thread::spawns::Origin},
 };
 
 /// Stacks of a process that are told apart; goroutines with others have none.

@@ -14,13 +14,13 @@ use whole::Whole;
 
 use super::{
     protocol::{Answer, Batch, MAX_NAMED, MAX_SITES, MAX_STACKS, Outcome, Points, Question},
-    spawning::Place,
     tracker::Stacked,
     view::{Memory, View},
 };
 use crate::{
     model::Cause,
     observe::{
+        books::Place,
         monotonic,
         thread::spawns::Origin,
         worker::{Asker, Causes, Failure, Runtime},

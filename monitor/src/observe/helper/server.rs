@@ -12,6 +12,7 @@ use super::{Asked, MAX_READ, Reply, Request, receive, send};
 use crate::{
     identify::{Inspector, Options, modules},
     observe::{go, memory::read_present, thread::holders::is_private, tokio},
+    rights,
 };
 
 /// Bytes of address space that the helper may use: what a hostile file makes it ask for beyond is refused.
@@ -31,6 +32,8 @@ pub fn serve(debug_dirs: impl Iterator<Item = PathBuf>) -> io::Result<()> {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         libc::prctl(libc::PR_SET_DUMPABLE, 0);
     }
+    // It works with more just as well.
+    let _ = rights::keep_reading();
     keep_memory();
     limit(Resource::As, MAX_MEMORY);
     limit(Resource::Core, 0);

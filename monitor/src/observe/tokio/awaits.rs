@@ -1,7 +1,12 @@
 //! What a task awaits: from its future to the one that is awaited in there, and on to the last, which nobody in the program
 //! is but a runtime or the kernel wakes.
 
-use std::{collections::HashMap, ops::Range};
+mod kinds;
+
+use std::ops::Range;
+
+pub use kinds::Kinds;
+use kinds::{bare, leads_on};
 
 use super::{
     blocks::Blocks,
@@ -9,7 +14,7 @@ use super::{
     program::Program,
     reasons::{Leaf, leaf},
     task::Vtable,
-    types::{Layout, Reader, Shape, Tag, Variant},
+    types::{Part, Reader, Shape, Tag, Variant},
 };
 use crate::observe::programs::Placed;
 
@@ -18,7 +23,7 @@ const MAX_DEPTH: u16 = 96;
 const MAX_NODES: usize = 256;
 /// Types that are gone through for one task.
 const MAX_STEPS: u32 = 16 << 10;
-/// Types around a future that does not await by itself.
+/// Types around the stage of a cell.
 const MAX_NESTING: u32 = 16;
 /// The stage of a cell that holds a future.
 const RUNNING: &str = "Running";
@@ -35,6 +40,8 @@ pub struct Node {
     pub state: Option<u64>,
     /// How many are around it.
     pub depth: u16,
+    /// It awaits no other future that is known, and has a connection, or another thing of the world's, in it.
+    pub has_world: bool,
 }
 
 /// Several futures that are awaited at once, by a macro of tokio's.
@@ -54,13 +61,26 @@ pub struct Trace {
     pub is_cut: bool,
 }
 
+impl Trace {
+    /// Puts what was found of one of several futures, from a place on, at this depth: how many types were around it is of no
+    /// account, and those beside it are not in it.
+    fn level(&mut self, from: usize, depth: u16) {
+        let Some(found) = self.nodes.get_mut(from..) else {
+            return;
+        };
+        let least = found.iter().map(|node| node.depth).min().unwrap_or(depth);
+        for node in found {
+            node.depth = node.depth - least + depth;
+        }
+    }
+}
+
 /// Follows futures through a process's memory.
 pub struct Tracer<'a, 'b> {
     pub placed: &'b Placed<Program>,
     pub blocks: &'b mut Blocks,
     pub types: Reader<'a>,
-    /// Whether a type may have a future in it.
-    pub leading: &'b mut HashMap<u64, bool>,
+    pub kinds: &'b mut Kinds,
     /// The task that was awaited by its handle.
     pub joined: Option<u64>,
     /// For this task.
@@ -136,6 +156,7 @@ impl Tracer<'_, '_> {
             of_type,
             state,
             depth,
+            has_world: false,
         };
         if let Some(known) = leaf(&layout.name) {
             if known == Leaf::JoinHandle {
@@ -152,13 +173,7 @@ impl Tracer<'_, '_> {
                 if let Some(awaits) = state.and_then(|state| state.awaits.as_ref()) {
                     let before = trace.nodes.len();
                     self.follow(awaits.of_type, at.wrapping_add(awaits.offset), depth + 1, trace);
-                    if trace.nodes.len() == before && !trace.is_cut {
-                        trace.nodes.push(Node {
-                            of_type: awaits.of_type,
-                            state: None,
-                            depth: depth + 1,
-                        });
-                    }
+                    self.end(awaits.of_type, depth + 1, before, trace);
                 }
             }
             Shape::Pointer(target) if leads_on(&layout.name) => {
@@ -179,7 +194,7 @@ impl Tracer<'_, '_> {
             }
             Shape::Enumeration { tag, variants } => {
                 if let Some(variant) = self.variant(*tag, variants, at)
-                    && self.leads(variant.part.of_type, 0)
+                    && self.kinds.leads(&mut self.types, variant.part.of_type)
                 {
                     self.follow(
                         variant.part.of_type,
@@ -192,64 +207,75 @@ impl Tracer<'_, '_> {
             Shape::Structure(parts) => {
                 let has = |name: &str| parts.iter().any(|part| part.name == name);
                 let is_macros = layout.name.contains("{closure") || layout.name.contains("{async block");
-                if is_macros && FUTURES.into_iter().any(has) && trace.together.is_none() {
-                    trace.together = Some(if has(TURNED_OFF) {
+                if is_macros && FUTURES.into_iter().any(has) {
+                    let together = if has(TURNED_OFF) {
                         Together::Select
                     } else {
                         Together::Join
-                    });
+                    };
+                    trace.together.get_or_insert(together);
+                    let branches = parts.iter().find(|part| FUTURES.contains(&part.name.as_str()));
+                    if let Some(branches) = branches.filter(|_| together == Together::Select) {
+                        self.select(branches, at, depth + 1, trace);
+                        return;
+                    }
                 }
                 let mut is_leaf = true;
                 // A union's parts lie at the same place.
                 let mut seen: Vec<Range<u64>> = Vec::new();
                 for part in parts {
                     let place = part.offset..part.offset + 1;
-                    if seen.contains(&place) || !self.leads(part.of_type, 0) {
+                    if seen.contains(&place) || !self.kinds.leads(&mut self.types, part.of_type) {
                         continue;
                     }
                     seen.push(place);
                     is_leaf = false;
+                    let before = trace.nodes.len();
                     self.follow(part.of_type, at.wrapping_add(part.offset), depth + 1, trace);
+                    trace.level(before, depth + 1);
                 }
                 if is_leaf {
-                    trace.nodes.push(node(None));
+                    self.end(of_type, depth, trace.nodes.len(), trace);
                 }
             }
             Shape::Pointer(_) | Shape::Other => trace.nodes.push(node(None)),
         }
     }
 
-    /// Whether there may be a future in a type.
-    fn leads(&mut self, of_type: u64, nesting: u32) -> bool {
-        if let Some(known) = self.leading.get(&of_type) {
-            return *known;
-        }
-        if nesting > MAX_NESTING {
-            return false;
-        }
-        let Some(layout) = self.types.layout(of_type) else {
-            return false;
+    /// The futures of a `select!`, each of which is one, whether it is known what it awaits or not. `branches`: what refers
+    /// to the tuple of them.
+    fn select(&mut self, branches: &Part, at: u64, depth: u16, trace: &mut Trace) {
+        let Some(at) = self.word(at.wrapping_add(branches.offset)) else {
+            return;
         };
-        // A type that contains itself adds nothing.
-        self.leading.insert(of_type, false);
-        let leads = self.may_hold(&layout, nesting);
-        self.leading.insert(of_type, leads);
-        leads
+        let Some(Shape::Pointer(tuple)) = self.types.layout(branches.of_type).map(|it| it.shape.clone())
+        else {
+            return;
+        };
+        let Some(Shape::Structure(futures)) = self.types.layout(tuple).map(|it| it.shape.clone()) else {
+            return;
+        };
+        for future in futures {
+            let before = trace.nodes.len();
+            if self.kinds.leads(&mut self.types, future.of_type) {
+                self.follow(future.of_type, at.wrapping_add(future.offset), depth + 1, trace);
+            }
+            self.end(future.of_type, depth + 1, before, trace);
+            trace.level(before, depth + 1);
+        }
     }
 
-    fn may_hold(&mut self, layout: &Layout, nesting: u32) -> bool {
-        if leaf(&layout.name).is_some() {
-            return true;
-        }
-        match &layout.shape {
-            Shape::Coroutine { .. } => true,
-            Shape::Dyn { .. } => layout.name.contains("Future<"),
-            Shape::Pointer(target) => leads_on(&layout.name) && self.leads(*target, nesting + 1),
-            Shape::Structure(parts) => parts.iter().any(|part| self.leads(part.of_type, nesting + 1)),
-            Shape::Enumeration { variants, .. } => variants
-                .iter()
-                .any(|variant| self.leads(variant.part.of_type, nesting + 1)),
-            Shape::Other => false,
+    /// Notes a future in which none was found that it awaits. `before`: how many there were before it was looked for one.
+    fn end(&mut self, of_type: u64, depth: u16, before: usize, trace: &mut Trace) {
+        if trace.nodes.len() == before && !trace.is_cut {
+            let of_type = bare(&mut self.types, of_type);
+            let has_world = self.kinds.has_world(&mut self.types, of_type);
+            trace.nodes.push(Node {
+                of_type,
+                state: None,
+                depth,
+                has_world,
+            });
         }
     }
 
@@ -284,9 +310,4 @@ impl Tracer<'_, '_> {
         self.blocks.fill(at, &mut bytes).then_some(())?;
         Some(u64::from_le_bytes(bytes))
     }
-}
-
-/// Whether what a pointer points to is awaited with it: not what others own as well.
-fn leads_on(name: &str) -> bool {
-    name.starts_with("alloc::boxed::Box<") || name.starts_with("&mut ")
 }

@@ -1,9 +1,12 @@
 //! From a trace to what is told of it: the frames of its stack, where it awaits, and what for.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
     awaits::{Node, Together, Trace},
+    names::short,
     reasons::{Meaning, meaning},
     types::{Layout, Line, Reader, Shape, Suspended},
 };
@@ -39,6 +42,7 @@ struct Told {
     /// It is the program's own.
     is_own: bool,
     has_begun: bool,
+    has_world: bool,
 }
 
 /// What a trace says. `module`: the program's name.
@@ -51,9 +55,10 @@ pub fn describe(trace: &Trace, types: &mut Reader<'_>, module: &str) -> Chain {
     if told.len() != trace.nodes.len() {
         return nothing();
     }
-    let trunk = trunk(&trace.nodes);
-    let frame = |told: &Told| Frame {
-        function: Some(told.name.clone()),
+    let (shown, inside) = shown(&trace.nodes, &told);
+    let shown: Vec<&Told> = shown.iter().filter_map(|index| told.get(*index)).collect();
+    let frame = |told: &&Told| Frame {
+        function: Some(short(&told.name)),
         file: told.at.file.clone(),
         line: told.at.line,
         inlined: false,
@@ -61,17 +66,16 @@ pub fn describe(trace: &Trace, types: &mut Reader<'_>, module: &str) -> Chain {
         offset: 0,
         guessed: false,
     };
-    let shown = &told[..trunk];
     let own = shown.iter().rfind(|told| told.is_own).or(shown.first());
     Chain {
         frames: shown.iter().rev().map(frame).collect(),
         truncated: trace.is_cut,
         block_site: own.map(|told| Site {
-            function: told.name.clone(),
+            function: short(&told.name),
             file: told.at.file.clone(),
             line: told.at.line,
         }),
-        waits: waits(trace, &told, trunk),
+        waits: waits(trace, &told, inside),
     }
 }
 
@@ -100,6 +104,7 @@ fn tell(node: &Node, layout: &Layout) -> Told {
         name: layout.name.clone(),
         at,
         has_begun,
+        has_world: node.has_world,
     }
 }
 
@@ -114,10 +119,8 @@ fn line_of(state: Option<&Suspended>, definition: Option<&Suspended>) -> Line {
     }
 }
 
-/// Whether a source is no part of the program itself.
 fn is_library(file: Option<&str>) -> bool {
-    const PLACES: [&str; 3] = ["/registry/src/", "/git/checkouts/", "/rustc/"];
-    file.is_some_and(|file| PLACES.iter().any(|place| file.contains(place)))
+    file.is_some_and(sites::is_library)
 }
 
 /// How many of the futures are within one another, before several are awaited at once.
@@ -133,8 +136,47 @@ fn trunk(nodes: &[Node]) -> usize {
     trunk
 }
 
-fn waits(trace: &Trace, told: &[Told], trunk: usize) -> Option<(String, WaitClass)> {
+/// Which futures are told: those before several are awaited at once; and where these are libraries' all, those of the one
+/// branch that has the program's own in it: a server awaits its connection and its end, and in the connection waits what
+/// answers. With them the futures among which the wait is, all unless there was such a branch.
+fn shown(nodes: &[Node], told: &[Told]) -> (Vec<usize>, Range<usize>) {
+    let is_own = |index: &usize| told.get(*index).is_some_and(|told| told.is_own);
+    let mut shown = Vec::new();
+    let mut inside = 0..nodes.len();
+    loop {
+        let fork = inside.start + trunk(nodes.get(inside.clone()).unwrap_or_default());
+        shown.extend(inside.start..fork);
+        if shown.iter().any(is_own) {
+            return (shown, inside);
+        }
+        let branches = branches(nodes, fork..inside.end);
+        let mut own = branches
+            .into_iter()
+            .filter(|branch| branch.clone().any(|index| is_own(&index)));
+        match (own.next(), own.next()) {
+            (Some(branch), None) => inside = branch,
+            _ => return (shown, inside),
+        }
+    }
+}
+
+/// The futures that are awaited at once, each with what is in it.
+fn branches(nodes: &[Node], within: Range<usize>) -> Vec<Range<usize>> {
+    let depth = |index: usize| nodes.get(index).map_or(0, |node| node.depth);
+    let mut starts: Vec<usize> = Vec::new();
+    for index in within.clone() {
+        if starts.last().is_none_or(|start| depth(index) <= depth(*start)) {
+            starts.push(index);
+        }
+    }
+    let ends = starts.iter().skip(1).copied().chain([within.end]);
+    starts.iter().zip(ends).map(|(start, end)| *start..end).collect()
+}
+
+/// `inside`: the futures among which the wait is.
+fn waits(trace: &Trace, told: &[Told], inside: Range<usize>) -> Option<(String, WaitClass)> {
     let mut found: Vec<(String, WaitClass)> = Vec::new();
+    let mut leaves = 0;
     let mut path: Vec<usize> = Vec::new();
     for (index, node) in trace.nodes.iter().enumerate() {
         while path
@@ -153,37 +195,33 @@ fn waits(trace: &Trace, told: &[Told], trunk: usize) -> Option<(String, WaitClas
             let path: Vec<&Told> = path.iter().filter_map(|index| told.get(*index)).collect();
             // With one of them ends the wait.
             let wait = of_path(&path)?;
-            if !found.contains(&wait) {
-                found.push(wait);
+            if inside.contains(&index) {
+                leaves += 1;
+                if !found.contains(&wait) {
+                    found.push(wait);
+                }
             }
         }
     }
-    let is_several = trunk < trace.nodes.len();
-    let all = |class: WaitClass| found.iter().all(|(_, known)| *known == class);
-    match (found.len(), trace.together) {
-        (0, _) => None,
-        (_, Some(together)) if is_several => {
-            let class = if all(WaitClass::External) {
-                WaitClass::External
-            } else {
-                WaitClass::Internal
-            };
-            let word = match together {
-                Together::Select => "select!",
-                Together::Join => "join!",
-            };
-            Some((word.to_owned(), class))
-        }
-        (1, _) => found.pop(),
-        _ => {
-            let class = if all(WaitClass::External) {
-                WaitClass::External
-            } else {
-                WaitClass::Internal
-            };
-            let words: Vec<String> = found.into_iter().map(|(word, _)| word).collect();
-            Some((words.join(" or "), class))
-        }
+    let is_whole = inside.len() == trace.nodes.len();
+    let together = trace.together.filter(|_| is_whole && leaves > 1);
+    let is_external = |(_, class): &(String, WaitClass)| *class == WaitClass::External;
+    // What the world may end waits for the world.
+    let is_worlds = match together {
+        Some(Together::Join) => found.iter().all(is_external),
+        Some(Together::Select) | None => found.iter().any(is_external),
+    };
+    let class = if is_worlds {
+        WaitClass::External
+    } else {
+        WaitClass::Internal
+    };
+    let words: Vec<String> = found.into_iter().map(|(word, _)| word).collect();
+    match together {
+        _ if words.is_empty() => None,
+        Some(Together::Select) => Some(("select!".to_owned(), class)),
+        Some(Together::Join) => Some(("join!".to_owned(), class)),
+        None => Some((words.join(" or "), class)),
     }
 }
 
@@ -205,87 +243,11 @@ fn of_path(path: &[&Told]) -> Option<(String, WaitClass)> {
     };
     let called = path.iter().rev().take_while(is_runtimes).last().unwrap_or(last);
     match meaning(&called.name) {
+        Meaning::Open(word, _) if last.has_world => Some((word, WaitClass::External)),
         Meaning::Open(word, class) => Some((word, class)),
         Meaning::Passing => None,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn node(depth: u16) -> Node {
-        Node {
-            of_type: 0,
-            state: None,
-            depth,
-        }
-    }
-
-    fn told(name: &str) -> Told {
-        Told {
-            name: name.to_owned(),
-            at: Line::default(),
-            is_own: false,
-            has_begun: true,
-        }
-    }
-
-    fn said(names: &[(&str, u16)], together: Option<Together>) -> Option<String> {
-        let trace = Trace {
-            nodes: names.iter().map(|(_, depth)| node(*depth)).collect(),
-            together,
-            is_cut: false,
-        };
-        let told: Vec<Told> = names.iter().map(|(name, _)| told(name)).collect();
-        waits(&trace, &told, trunk(&trace.nodes)).map(|(word, _)| word)
-    }
-
-    #[test]
-    fn the_trunk_ends_where_several_are_awaited() {
-        let depths = |depths: &[u16]| trunk(&depths.iter().map(|depth| node(*depth)).collect::<Vec<_>>());
-        assert_eq!(depths(&[0, 1, 2]), 3);
-        assert_eq!(depths(&[0, 1, 3, 4, 3, 4]), 2);
-        assert_eq!(depths(&[0, 1, 1]), 1);
-        assert_eq!(depths(&[]), 0);
-    }
-
-    #[test]
-    fn a_wait_is_what_the_program_calls_of_tokios() {
-        let lock = [
-            ("app::f", 0),
-            ("tokio::sync::mutex::lock", 1),
-            ("tokio::sync::batch_semaphore::Acquire", 2),
-        ];
-        assert_eq!(said(&lock, None).as_deref(), Some("Mutex::lock"));
-        let library = [
-            ("app::f", 0),
-            ("hyper::g", 1),
-            ("tokio::sync::notify::Notified", 2),
-        ];
-        assert_eq!(said(&library, None).as_deref(), Some("Notified"));
-        assert_eq!(
-            said(&[("app::f", 0), ("app::jobs::Queue", 1)], None).as_deref(),
-            Some("jobs::Queue")
-        );
-    }
-
-    #[test]
-    fn several_waits_are_one_and_a_timer_ends_them_all() {
-        let mut two = vec![
-            ("app::f", 0),
-            ("tokio::sync::notify::Notified", 2),
-            ("app::g", 2),
-            ("tokio::sync::oneshot::Receiver<u8>", 3),
-        ];
-        assert_eq!(said(&two, Some(Together::Select)).as_deref(), Some("select!"));
-        assert_eq!(said(&two, Some(Together::Join)).as_deref(), Some("join!"));
-        assert_eq!(said(&two, None).as_deref(), Some("Notified or oneshot::Receiver"));
-        two.push(("tokio::time::sleep::Sleep", 2));
-        assert_eq!(said(&two, Some(Together::Select)), None);
-        assert_eq!(
-            said(&[("app::f", 0)], Some(Together::Join)).as_deref(),
-            Some("app::f")
-        );
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use std::{collections::HashSet, collections::VecDeque, ops::Range};
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Register};
 
 use super::{
-    names::{body_of, future_of},
+    names::{body_of, future_of, short},
     program::Program,
     task::Vtable,
 };
@@ -49,24 +49,52 @@ struct Function {
     locations: Vec<Site>,
 }
 
+impl Function {
+    /// Of the places that its panics would tell, the first that is the program's own.
+    fn location(&self) -> Option<Site> {
+        self.locations.iter().filter(|site| is_own(site)).min().cloned()
+    }
+}
+
 impl Names<'_> {
     /// What a future is.
     pub fn future(&mut self, vtable: &Vtable) -> Option<Site> {
         let own = self.symbol(vtable.poll()).and_then(|symbol| future_of(&symbol));
-        let by_symbols = own
-            .or_else(|| self.first(vtable.dealloc(), future_of))
-            .or_else(|| {
-                self.first(vtable.poll(), |symbol| {
-                    future_of(symbol).or_else(|| body_of(symbol))
-                })
-            })
-            .or_else(|| self.first(vtable.functions[vtable.functions.len() - 1], future_of));
-        let named = |function| Site {
-            function,
-            file: None,
-            line: None,
-        };
-        by_symbols.map(named).or_else(|| self.location(vtable.poll()))
+        if let Some(name) = own {
+            return Some(named(&name));
+        }
+        if self.placed.program.is_freed_as_others(vtable)
+            && let Some(nearest) = self.nearest(vtable.poll())
+        {
+            return Some(nearest);
+        }
+        self.first(vtable.dealloc(), future_of)
+            .or_else(|| self.first(vtable.poll(), polled))
+            .or_else(|| self.first(vtable.functions[vtable.functions.len() - 1], future_of))
+            .map(|name| named(&name))
+            .or_else(|| self.location(vtable.poll()))
+    }
+
+    /// The place in the program's own sources that a function tells of itself, before the call that returns to an address of
+    /// its, if it can: whoever spawns a task hands on where that stands.
+    pub fn caller(&mut self, returns_to: u64) -> Option<Site> {
+        let range = self.module.function_range(returns_to.wrapping_sub(1))?;
+        let code = self.code(&range);
+        let (mut before, mut any) = (None, None);
+        for instruction in &mut Decoder::with_ip(64, &code, range.start, DecoderOptions::NONE) {
+            let Some(site) = constant(&instruction).and_then(|at| self.read_location(at)) else {
+                continue;
+            };
+            if !is_own(&site) {
+                continue;
+            }
+            if instruction.ip() < returns_to {
+                before = Some(site);
+            } else if any.is_none() {
+                any = Some(site);
+            }
+        }
+        before.or(any)
     }
 
     fn symbol(&self, address: u64) -> Option<String> {
@@ -90,9 +118,14 @@ impl Names<'_> {
 
     /// The place in the program's own sources that a panic of the nearest function would tell.
     fn location(&mut self, from: u64) -> Option<Site> {
-        self.walk(from, |_, _, function| {
-            let own = function.locations.iter().filter(|site| is_own(site));
-            own.min().cloned()
+        self.walk(from, |_, _, function| function.location())
+    }
+
+    /// What the nearest function says by its symbol, or by a panic.
+    fn nearest(&mut self, from: u64) -> Option<Site> {
+        self.walk(from, |this, address, function| {
+            let polled = this.symbol(address).and_then(|symbol| polled(&symbol));
+            polled.map(|name| named(&name)).or_else(|| function.location())
         })
     }
 
@@ -118,29 +151,32 @@ impl Names<'_> {
     }
 
     fn read(&mut self, address: u64) -> Function {
-        let image = &self.placed.program.image;
         let range = self
             .module
             .function_range(address)
             .filter(|range| range.start == address);
         let end = range.map_or(address.saturating_add(512), |range| range.end);
-        let range = address..end.min(address.saturating_add(MAX_CODE));
-        let code = image.some(address, (range.end - address) as usize, 16);
+        let range = address..end;
+        let code = self.code(&range);
         let mut function = Function::default();
         let mut pointers = Vec::new();
         for instruction in &mut Decoder::with_ip(64, &code, address, DecoderOptions::NONE) {
             if let Some(target) = self.target(&instruction, &range) {
                 function.calls.push(target);
             }
-            if instruction.code() == Code::Lea_r64_m && instruction.memory_base() == Register::RIP {
-                pointers.push(instruction.memory_displacement64());
-            }
+            pointers.extend(constant(&instruction));
         }
         let locations = pointers
             .into_iter()
             .filter_map(|pointer| self.read_location(pointer));
         function.locations = locations.collect();
         function
+    }
+
+    /// Of a function, so much at most.
+    fn code(&self, range: &Range<u64>) -> Vec<u8> {
+        let length = range.end.saturating_sub(range.start).min(MAX_CODE);
+        self.placed.program.image.some(range.start, length as usize, 16)
     }
 
     /// Where an instruction calls or jumps to, if that is another function.
@@ -197,6 +233,25 @@ impl Names<'_> {
             line: Some(line),
         })
     }
+}
+
+/// The future that a function on the way of a poll is of.
+fn polled(symbol: &str) -> Option<String> {
+    future_of(symbol).or_else(|| body_of(symbol))
+}
+
+fn named(name: &str) -> Site {
+    Site {
+        function: short(name),
+        file: None,
+        line: None,
+    }
+}
+
+/// What an instruction takes the address of.
+fn constant(instruction: &Instruction) -> Option<u64> {
+    let is_constant = instruction.code() == Code::Lea_r64_m && instruction.memory_base() == Register::RIP;
+    is_constant.then(|| instruction.memory_displacement64())
 }
 
 /// Whether a source is the program's: libraries come from registries, the standard library from where it was built.

@@ -4,20 +4,25 @@ use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
+    rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
-    awaits::{Trace, Tracer},
+    awaits::{Kinds, Trace, Tracer},
+    births::{self, Functions},
     blocks::Blocks,
     cell::{self, Cell},
     chain,
+    creators::Creators,
     futures::Names,
     lists::{List, Search},
     points,
     program::Program,
     protocol::{
-        Answer, Awaits, Batch, MAX_FUTURES, MAX_POINTS, MAX_WANTED, Outcome, Prepared, Question, Wanted,
+        Answer, Awaits, Batch, Births, MAX_FUTURES, MAX_NAMED, MAX_POINTS, MAX_WANTED, Outcome, Prepared,
+        Question, Step, Wanted,
     },
     task::{Status, Vtable},
     types::Types,
@@ -30,11 +35,14 @@ use crate::{
         helper::Who,
         memory::Memory,
         programs::{Placed, Programs, Unknown},
+        thread::spawns::Origin,
     },
 };
 
 /// Processes whose lists are remembered.
 const MAX_PROCESSES: usize = 256;
+/// Programs of which it is remembered who makes tasks.
+const MAX_MAKERS: usize = 64;
 /// Programs whose debug information is kept, and how much of it.
 const MAX_DEBUG: usize = 16;
 const MAX_DEBUG_BYTES: usize = 1 << 30;
@@ -63,15 +71,22 @@ pub struct Inspector {
     programs: Programs<Program>,
     known: Lru<ProcessId, Known>,
     walk: Option<(Who, Walk)>,
+    /// Of programs by their number: who makes tasks.
+    makers: Lru<u64, Rc<Makers>>,
     /// Of programs by their number; `None` of those that have no debug information.
     debug: Lru<u64, Option<Debug>>,
+}
+
+/// Functions of a program that put tasks into lists, and how their callers are found.
+struct Makers {
+    functions: Functions,
+    steps: Vec<(u64, Step)>,
 }
 
 /// The debug information of a program.
 struct Debug {
     types: Types,
-    /// Whether there may be a future in a type.
-    leading: HashMap<u64, bool>,
+    kinds: Kinds,
 }
 
 impl Default for Inspector {
@@ -80,6 +95,7 @@ impl Default for Inspector {
             programs: Programs::default(),
             known: Lru::new(MAX_PROCESSES, usize::MAX),
             walk: None,
+            makers: Lru::new(MAX_MAKERS, usize::MAX),
             debug: Lru::new(MAX_DEBUG, MAX_DEBUG_BYTES),
         }
     }
@@ -114,6 +130,9 @@ impl Inspector {
             Question::Futures { who, vtables } => self.futures(*who, vtables, code).map(Answer::Futures),
             Question::Awaits(who, wanted) => self.awaits(*who, wanted).map(Answer::Awaits),
             Question::Points { who, vtables } => self.points(*who, vtables),
+            Question::Births(who) => self.births(*who, code).map(Answer::Births),
+            Question::Steps { who, places } => self.steps(*who, places, code).map(Answer::Steps),
+            Question::Origins { who, places } => self.origins(*who, places, code).map(Answer::Origins),
         }
     }
 
@@ -227,7 +246,7 @@ impl Inspector {
             let sections = code.debug_sections(who.pid, who.tid, at);
             let debug = sections.map(|sections| Debug {
                 types: Types::new(sections),
-                leading: HashMap::new(),
+                kinds: Kinds::default(),
             });
             let bytes = debug.as_ref().map_or(0, |debug| debug.types.bytes());
             self.debug.insert(number, debug, bytes);
@@ -259,7 +278,7 @@ impl Inspector {
             placed: &placed,
             blocks: &mut blocks,
             types: debug.types.open(),
-            leading: &mut debug.leading,
+            kinds: &mut debug.kinds,
             joined: None,
             steps: 0,
         };
@@ -311,6 +330,93 @@ impl Inspector {
             Some((place, offsets)) => Answer::Points(place.file, offsets),
             None => Answer::Points(PathBuf::new(), vec![None; polls.len()]),
         })
+    }
+
+    fn births(&mut self, who: Who, code: &mut identify::Inspector) -> Result<Option<Births>, Unknown> {
+        let number = self.program(who)?.program.number;
+        let known = self.makers.get(&number).cloned();
+        let until = Instant::now() + STEP;
+        let found = self.creators(who, code, |creators| {
+            let makers = known.unwrap_or_else(|| {
+                let functions = Functions::find(&creators.placed.program.image, &creators.module);
+                let steps = creators.steps(&functions.spawns, until);
+                Rc::new(Makers { functions, steps })
+            });
+            let births = births::find(who, creators.placed, &makers.functions, creators.memory);
+            let births = births.map(|births| Births {
+                steps: makers.steps.clone(),
+                ..births
+            });
+            (makers, births)
+        })?;
+        let Some((makers, births)) = found else {
+            return Ok(None);
+        };
+        self.makers.insert(number, makers, 0);
+        Ok(births)
+    }
+
+    fn steps(
+        &mut self,
+        who: Who,
+        places: &[u64],
+        code: &mut identify::Inspector,
+    ) -> Result<Vec<Step>, Unknown> {
+        let steps = self.creators(who, code, |creators| {
+            let places = places.iter().take(MAX_NAMED);
+            places.map(|place| creators.step(*place)).collect()
+        })?;
+        Ok(steps.unwrap_or_default())
+    }
+
+    fn origins(
+        &mut self,
+        who: Who,
+        places: &[(u64, u64)],
+        code: &mut identify::Inspector,
+    ) -> Result<Vec<Origin>, Unknown> {
+        let places = &places[..places.len().min(MAX_NAMED)];
+        let mut origins = Vec::with_capacity(places.len());
+        for (place, vtable) in places {
+            let entry = match vtable {
+                0 => None,
+                vtable => self.futures(who, &[*vtable], code)?.pop().flatten(),
+            };
+            let spawn_site = match place {
+                0 => None,
+                place => self
+                    .creators(who, code, |creators| creators.site(*place))?
+                    .flatten(),
+            };
+            origins.push(Origin {
+                entry: entry.map(Arc::new),
+                spawn_site: spawn_site.map(Arc::new),
+            });
+        }
+        Ok(origins)
+    }
+
+    /// `None` when nothing is known of a program's code.
+    fn creators<T>(
+        &mut self,
+        who: Who,
+        code: &mut identify::Inspector,
+        ask: impl FnOnce(&mut Creators<'_>) -> T,
+    ) -> Result<Option<T>, Unknown> {
+        let placed = self.program(who)?;
+        let mut memory = memory(who)?;
+        let at = placed.program.any_poll().wrapping_add(placed.bias);
+        let Some(module) = code.module(who.pid, who.tid, at) else {
+            return Ok(None);
+        };
+        Ok(Some(ask(&mut Creators {
+            who,
+            placed: &placed,
+            module,
+            code,
+            memory: &mut memory,
+            polls: &placed.program.polls(),
+        })))
     }
 
     fn program(&mut self, who: Who) -> Result<Placed<Program>, Unknown> {

@@ -3,14 +3,16 @@
 //!
 //! In the helper process: `program` (the vtables of a program's futures), `lists` and `stacks` (where its runtimes keep
 //! their tasks), `task`, `cell`, `blocks`, `walk` (reads of the process), `futures` and `names` (what the futures are),
-//! `types` (its debug information), `awaits`, `chain` and `reasons` (what tasks await), `points` (where probes go),
-//! `inspector` (answers). In the monitor: `worker` (asks), `tracker` (since when), `polls` (who is polled all the same),
-//! `view` (tasks).
+//! `types` (its debug information), `awaits`, `chain` and `reasons` (what tasks await), `points` and `births` (where probes
+//! go), `creators` (who makes tasks), `inspector` (answers). In the monitor: `worker` (asks), `tracker` (since when), `polls`
+//! (who is polled all the same), `spawning` (who makes tasks), `view` (tasks).
 
 mod awaits;
+mod births;
 mod blocks;
 mod cell;
 mod chain;
+mod creators;
 mod futures;
 mod inspector;
 mod lists;
@@ -20,6 +22,7 @@ mod polls;
 mod program;
 pub mod protocol;
 mod reasons;
+mod spawning;
 mod stacks;
 pub mod task;
 mod tracker;
@@ -39,11 +42,12 @@ pub use inspector::Inspector;
 pub use protocol::{Answer, Question};
 
 use polls::Polls;
+use spawning::Creators;
 use view::View;
 use worker::{Threads, Tokio};
 
 use crate::{
-    model::{Cause, Observation, ProcessId, Wait},
+    model::{Cause, Observation, ProcessId, SpawnReport, Wait},
     observe::{
         bpf::{Probes, TaskRecord},
         helper::HelperOptions,
@@ -64,6 +68,7 @@ pub struct Tasks {
     threshold: Duration,
     /// Without probes there is none.
     polls: Option<Polls>,
+    creators: Option<Creators>,
 }
 
 impl Tasks {
@@ -88,6 +93,7 @@ impl Tasks {
             running: HashSet::new(),
             threshold,
             polls: budget.map(Polls::new),
+            creators: budget.map(Creators::new),
         })
     }
 
@@ -98,7 +104,9 @@ impl Tasks {
 
     /// Orders a look at each process that may run tokio, or at one alone.
     pub fn look(&mut self, observations: &[Observation], records: &Records, only: Option<ProcessId>) {
+        let creators = self.creators.as_ref();
         self.lookout.look(observations, only, |process| {
+            let (unnamed, steps) = creators.map(|it| it.wanted(process)).unwrap_or_default();
             let records = records.get(&process).map(Vec::as_slice).unwrap_or_default();
             Threads {
                 pointers: records
@@ -114,6 +122,8 @@ impl Tasks {
                     .collect(),
                 has_workers: records.iter().any(is_worker),
                 whole: only.is_some(),
+                unnamed,
+                steps,
             }
         });
         let lookout = &self.lookout;
@@ -128,6 +138,7 @@ impl Tasks {
             running,
             threshold,
             polls,
+            creators,
         } = self;
         let mut views = Vec::new();
         lookout.attach(
@@ -156,30 +167,38 @@ impl Tasks {
                 is_whole,
                 suspects,
                 file,
+                addresses,
+                told,
                 incomplete,
             } = view;
             observation.incomplete.extend(incomplete);
             for suspect in &suspects {
-                let since = polls.as_ref().and_then(|polls| polls.since(process, suspect));
+                let seen = polls.as_ref().and_then(|polls| polls.seen(process, suspect));
+                let same = now.saturating_sub(suspect.since);
+                let is_long = same >= threshold.as_nanos() as u64;
+                if is_long && !is_whole && !suspect.is_new && seen.is_none_or(|seen| !seen.is_watched) {
+                    observation.incomplete.insert(Cause::TokioPolls);
+                }
                 // Where all is told nothing is judged.
-                let since = since.or(is_whole.then_some(suspect.since));
-                let Some(since) = since else {
-                    let is_long = now.saturating_sub(suspect.since) >= threshold.as_nanos() as u64;
-                    if is_long && !suspect.is_new {
-                        observation.incomplete.insert(Cause::TokioPolls);
-                    }
+                let age = seen.map(|seen| seen.unpolled.min(same));
+                let Some(age) = age.or(is_whole.then_some(same)) else {
                     continue;
                 };
                 if let Some(task) = tasks.get_mut(suspect.index) {
                     task.wait = Some(Wait {
                         reason: suspect.reason.clone(),
                         class: suspect.class,
-                        age: Duration::from_nanos(now.saturating_sub(since.max(suspect.since))),
+                        age: Duration::from_nanos(age),
                         anchor: None,
                     });
                     task.stack = Some(Arc::clone(&suspect.stack));
                     task.waits_for = suspect.joins.map(|joins| Arc::new(vec![joins]));
                 }
+            }
+            if let Some(creators) = creators
+                && is_known
+            {
+                creators.meet(process, told, &mut tasks, &addresses, probes);
             }
             if let Some(polls) = polls
                 && is_known
@@ -193,6 +212,9 @@ impl Tasks {
         if let Some(polls) = polls {
             polls.retain(probes, |process| lookout.is_watched(*process));
         }
+        if let Some(creators) = creators {
+            creators.tend(probes, |process| lookout.is_watched(*process));
+        }
     }
 
     /// Takes probes off that are far over their budget.
@@ -200,11 +222,20 @@ impl Tasks {
         if let Some(polls) = &mut self.polls {
             polls.hold(probes);
         }
+        if let Some(creators) = &mut self.creators {
+            creators.hold(probes);
+        }
     }
 
     /// Whether probes are to be looked after between two passes.
     pub fn has_probes(&self) -> bool {
         self.polls.as_ref().is_some_and(Polls::is_any_attached)
+            || self.creators.as_ref().is_some_and(Creators::is_any_attached)
+    }
+
+    /// Tasks that were made and have ended; `None` of a process that does not run tokio.
+    pub fn spawns(&self, process: ProcessId) -> Option<SpawnReport> {
+        self.creators.as_ref()?.report(process)
     }
 
     /// Whether a process runs tokio.

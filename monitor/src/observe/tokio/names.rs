@@ -4,6 +4,10 @@ use crate::identify::clean;
 
 /// Longest name, in characters.
 const MAX_NAME: usize = 512;
+/// Names that are longer than this say less of their parameters.
+const LONG: usize = 100;
+/// How far parameters within parameters are told of a long name: the first that makes it short enough.
+const DEPTHS: [usize; 3] = [2, 1, 0];
 
 /// Types of tokio that have the future as their first parameter, behind whose name that begins.
 const HOLDERS: [&str; 4] = [
@@ -84,6 +88,42 @@ pub fn readable(name: &str) -> String {
         text = format!("{path}::{{async block{number}}}");
     }
     clean(&text.replace("{async block#0}", "{async block}"), MAX_NAME)
+}
+
+/// A long name with its innermost parameters left out, as far as need be: `app::serve<…>`.
+pub fn short(name: &str) -> String {
+    let mut text = name.to_owned();
+    for depth in DEPTHS {
+        if text.chars().count() <= LONG {
+            break;
+        }
+        text = without_parameters(name, depth);
+    }
+    text
+}
+
+/// A name with its parameters as far as they are no deeper than this in others.
+fn without_parameters(name: &str, most: usize) -> String {
+    let mut text = String::with_capacity(name.len());
+    let mut depth = 0_usize;
+    let mut before = ' ';
+    for c in name.chars() {
+        let is_end = c == '>' && before != '-';
+        if is_end {
+            depth = depth.saturating_sub(1);
+        }
+        if depth <= most {
+            text.push(c);
+        }
+        if c == '<' {
+            depth += 1;
+            if depth == most + 1 {
+                text.push('…');
+            }
+        }
+        before = c;
+    }
+    text
 }
 
 /// DWARF numbers implementations: `{impl#3}`. Nobody else does.
@@ -190,6 +230,26 @@ mod tests {
         for other in ["app::f", "tokio::sync::f::{{closure}}", "core::f::{closure#0}"] {
             assert_eq!(body_of(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn long_names_say_less_of_their_parameters() {
+        assert_eq!(short("app::serve<app::A<u8>>"), "app::serve<app::A<u8>>");
+        let boxed = format!(
+            "core::pin::Pin<alloc::boxed::Box<dyn app::Future<app::{}>>>",
+            "a".repeat(90)
+        );
+        assert_eq!(
+            short(&boxed),
+            "core::pin::Pin<alloc::boxed::Box<dyn app::Future<…>>>"
+        );
+        let wide = format!(
+            "app::serve<app::{0}, app::B<u8>>::{{async block#3}}<app::{0}>",
+            "a".repeat(90)
+        );
+        assert_eq!(short(&wide), "app::serve<…>::{async block#3}<…>");
+        let call = format!("app::call<fn() -> app::{}>", "a".repeat(90));
+        assert_eq!(short(&call), "app::call<…>");
     }
 
     proptest! {

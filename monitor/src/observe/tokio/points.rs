@@ -33,7 +33,8 @@ pub fn find(
     Some((place, offsets))
 }
 
-fn first(code: &[u8], at: u64) -> Option<Instruction> {
+/// The first instruction of a function, if the kernel carries it out itself.
+pub fn first(code: &[u8], at: u64) -> Option<Instruction> {
     let instruction = Decoder::with_ip(64, code, at, DecoderOptions::NONE)
         .into_iter()
         .next()?;

@@ -110,6 +110,14 @@ impl Program {
         self.vtables.values().map(Vtable::poll).collect()
     }
 
+    /// Whether what frees a future's cell frees another future's as well: the compiler makes one of functions that do the
+    /// same, and it has the name of one of them.
+    pub fn is_freed_as_others(&self, vtable: &Vtable) -> bool {
+        self.vtables
+            .values()
+            .any(|other| other.dealloc() == vtable.dealloc() && other.poll() != vtable.poll())
+    }
+
     /// An address of its code.
     pub fn any_poll(&self) -> u64 {
         self.vtables.values().map(Vtable::poll).next().unwrap_or(0)

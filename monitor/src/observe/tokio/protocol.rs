@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::task::Status;
-use crate::model::Site;
+use crate::{model::Site, observe::thread::spawns::Origin};
 
 pub use super::chain::Chain;
 pub use crate::observe::{helper::Who, programs::Unknown};
@@ -18,6 +18,8 @@ pub const MAX_FUTURES: usize = 32;
 pub const MAX_WANTED: usize = 1_024;
 /// Functions that places for probes are asked for at once.
 pub const MAX_POINTS: usize = 1_024;
+/// Places in the code that are named at once, or told how to get on from.
+pub const MAX_NAMED: usize = 64;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Question {
@@ -41,6 +43,12 @@ pub enum Question {
     Awaits(Who, Vec<Wanted>),
     /// Where the probes go that tell that tasks are polled, by vtable.
     Points { who: Who, vtables: Vec<u64> },
+    /// Where the probes go that tell that tasks are made and end.
+    Births(Who),
+    /// How to get on from places that calls return to.
+    Steps { who: Who, places: Vec<u64> },
+    /// Who makes tasks at such places, and what they run, by vtable; 0 where either is not known.
+    Origins { who: Who, places: Vec<(u64, u64)> },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,6 +60,10 @@ pub enum Answer {
     Awaits(Awaits),
     /// The file, and where in it; `None` where no probe can be put in safely.
     Points(PathBuf, Vec<Option<u64>>),
+    /// `None` when there are none that are safe.
+    Births(Option<Births>),
+    Steps(Vec<Step>),
+    Origins(Vec<Origin>),
     Refused(Unknown),
 }
 
@@ -111,4 +123,32 @@ pub enum Outcome {
     Moved,
     /// The debug information does not tell of its future.
     Unknown,
+}
+
+/// Places for the probes on births and deaths, in a program's file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Births {
+    /// Leads to it from here, whatever the process's mounts (`/proc/PID/map_files/…`).
+    pub file: PathBuf,
+    pub spawns: Vec<u64>,
+    pub exits: Vec<Exit>,
+    /// How far behind the linker's addresses the process has its program.
+    pub bias: u64,
+    /// How to get on from places that are known before they are met.
+    pub steps: Vec<(u64, Step)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    pub offset: u64,
+    /// The function's argument is not the task, but where that stands.
+    pub is_indirect: bool,
+}
+
+/// What is known of a place that a call returns to ([`crate::observe::bpf::TokioStep`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    pub flags: u32,
+    pub cfa: i32,
+    pub bp: i32,
 }

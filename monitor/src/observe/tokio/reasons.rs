@@ -62,6 +62,13 @@ const WORLD: [&str; 5] = [
     "tokio::process::",
     "tokio::signal::",
 ];
+/// Connections, files and processes.
+const THINGS: [&str; 4] = [
+    "tokio::io::async_fd::AsyncFd<",
+    "tokio::io::poll_evented::PollEvented<",
+    "tokio::net::",
+    "tokio::process::",
+];
 /// Modules in which tasks wait for a while, or do not wait.
 const PASSING: [&str; 3] = [
     "tokio::time::",
@@ -98,6 +105,16 @@ pub fn leaf(name: &str) -> Option<Leaf> {
     } else {
         Leaf::Other
     })
+}
+
+/// Whether a trait object is a timer of hyper's, whoever made it.
+pub fn is_timer(name: &str) -> bool {
+    name.contains("hyper::rt::timer::Sleep")
+}
+
+/// Whether a type is a thing through which the world is talked to.
+pub fn is_worlds(name: &str) -> bool {
+    THINGS.iter().any(|thing| name.starts_with(thing))
 }
 
 /// What it means that a future is awaited, by its type or function.

@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::{
-    protocol::Chain,
+    protocol::{Births, Chain},
+    spawning::Told,
     task::Status,
     tracker::{Awaited, Entry, Tracker},
 };
@@ -31,6 +32,10 @@ pub struct View {
     pub suspects: Vec<Suspect>,
     /// The file that probes go into.
     pub file: PathBuf,
+    /// Where the tasks lie, in their order.
+    pub addresses: Vec<u64>,
+    /// Of who makes them.
+    pub told: Told,
     pub incomplete: BTreeSet<Cause>,
 }
 
@@ -93,6 +98,10 @@ pub struct Memory {
     interned: HashSet<Arc<Site>>,
     /// Whether the program's debug information tells of types; `None`: that is not known yet.
     pub has_types: Option<bool>,
+    /// Where the probes on births go; `None`: that was not asked yet.
+    pub births: Option<Option<Arc<Births>>>,
+    /// What the next view is to tell of who makes tasks.
+    pub told: Told,
 }
 
 impl Memory {
@@ -196,7 +205,13 @@ impl Memory {
     }
 
     /// The tasks of the last look; `whole`: all that is known of each.
-    pub fn view(&self, threshold: Duration, now: u64, mut incomplete: BTreeSet<Cause>, whole: bool) -> View {
+    pub fn view(
+        &mut self,
+        threshold: Duration,
+        now: u64,
+        mut incomplete: BTreeSet<Cause>,
+        whole: bool,
+    ) -> View {
         let entries = self.tracker.entries();
         let mut tasks = Vec::with_capacity(entries.len());
         let mut suspects = Vec::new();
@@ -247,6 +262,8 @@ impl Memory {
             is_whole: whole,
             suspects,
             file: self.file.clone(),
+            addresses: entries.iter().map(|entry| entry.address).collect(),
+            told: std::mem::take(&mut self.told),
             incomplete,
         }
     }

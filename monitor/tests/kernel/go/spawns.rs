@@ -1,7 +1,6 @@
 //! Who makes goroutines: totals by spawn site, counted while we watch.
 
 use std::{
-    collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
@@ -16,10 +15,12 @@ use testbed::{
 };
 
 use super::bed::start;
-use crate::support::{Daemon, PATIENCE};
+use crate::{
+    counted::{Counted, assert_untold, until, watch},
+    support::{Daemon, PATIENCE},
+};
 
 const VERSION: &str = "1.27";
-const ACTIVE: &str = "taskleak_spawn_probes_active";
 
 /// A program that makes goroutines when it is told to.
 struct Maker {
@@ -62,63 +63,12 @@ impl Drop for Maker {
     }
 }
 
-fn watch(pid: u32, more: &[&str]) -> Daemon {
-    let pid = pid.to_string();
-    Daemon::start(&[&["--pid", &pid, "--interval", "200ms"], more].concat())
-}
-
-/// Value of a label in a line.
-fn label<'a>(line: &'a str, name: &str) -> &'a str {
-    let (_, rest) = line.split_once(&format!(",{name}=\"")).unwrap();
-    rest.split('"').next().unwrap()
-}
-
-/// Whether a line is of this process's goroutines.
-fn is_of(line: &str, pid: u32) -> bool {
-    line.contains("kind=\"goroutine\"") && line.contains(&format!("pid=\"{pid}\""))
-}
-
-/// (entry, spawn site) → goroutines, of one metric.
-fn totals(daemon: &Daemon, pid: u32, metric: &str) -> BTreeMap<(String, String), u64> {
-    let (_, _, metrics) = daemon.get("/metrics");
-    let mut totals = BTreeMap::new();
-    for line in metrics
-        .lines()
-        .filter(|line| line.starts_with(&format!("{metric}{{")) && is_of(line, pid))
-    {
-        let key = (
-            label(line, "entry").to_owned(),
-            label(line, "spawn_site").to_owned(),
-        );
-        let value: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
-        assert!(totals.insert(key, value as u64).is_none(), "{line}");
-    }
-    totals
-}
-
-/// Spawned and exited, by what it is about.
-fn made_and_ended(daemon: &Daemon, pid: u32, entry: &str, spawn_site: &str) -> (u64, u64) {
-    let key = (entry.to_owned(), spawn_site.to_owned());
-    let of = |metric| totals(daemon, pid, metric).get(&key).copied().unwrap_or(0);
-    (
-        of("taskleak_tasks_spawned_total"),
-        of("taskleak_tasks_exited_total"),
-    )
-}
-
-fn is_active(daemon: &Daemon, pid: u32) -> Option<bool> {
-    let (_, _, metrics) = daemon.get("/metrics");
-    let line = metrics
-        .lines()
-        .find(|line| line.starts_with(ACTIVE) && is_of(line, pid))?;
-    Some(line.ends_with(" 1"))
-}
-
-fn until(what: &str, condition: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "not {what}");
-        thread::sleep(Duration::from_millis(50));
+/// What a daemon tells of a process's goroutines.
+fn counted(daemon: &Daemon, pid: u32) -> Counted<'_> {
+    Counted {
+        daemon,
+        pid,
+        kind: "goroutine",
     }
 }
 
@@ -131,7 +81,7 @@ fn assert_counts(test: &str, version: &str, flavor: Flavor) {
     assert_eq!(maker.ask("/spawn?short=5&long=6&either=8"), "made");
     let pid = maker.pid();
     let daemon = watch(pid, &[]);
-    until("active", || is_active(&daemon, pid) == Some(true));
+    counted(&daemon, pid).until_active();
     // 120 + 80 and 40 + 30; of the last ones every other one ends.
     assert_eq!(maker.ask("/spawn?short=120&long=40&either=50"), "made");
     assert_eq!(maker.ask("/spawn?short=80&long=30"), "made");
@@ -140,22 +90,22 @@ fn assert_counts(test: &str, version: &str, flavor: Flavor) {
         ("main.longJob", "main.spawnLong", (70, 0)),
         ("", "main.spawnEither", (50, 25)),
     ];
-    let counted =
-        || expected.map(|(entry, site, _)| (entry, site, made_and_ended(&daemon, pid, entry, site)));
+    let told = counted(&daemon, pid);
+    let seen = || expected.map(|(entry, site, _)| (entry, site, told.made_and_ended(entry, site)));
     until(&format!("{expected:?} ({version} {flavor:?})"), || {
-        counted() == expected
+        seen() == expected
     });
     // It stays so, and nothing else of the program's own has been made.
     thread::sleep(Duration::from_millis(600));
-    assert_eq!(counted(), expected, "{version} {flavor:?}");
-    for ((entry, site), count) in totals(&daemon, pid, "taskleak_tasks_spawned_total") {
+    assert_eq!(seen(), expected, "{version} {flavor:?}");
+    for ((entry, site), count) in counted(&daemon, pid).made() {
         let is_ours = site.starts_with("main.") || entry.starts_with("main.");
         assert!(
             !is_ours
                 || expected.contains(&(
                     entry.as_str(),
                     site.as_str(),
-                    made_and_ended(&daemon, pid, &entry, &site)
+                    counted(&daemon, pid).made_and_ended(&entry, &site)
                 )),
             "{version} {flavor:?}: {count} of {entry} by {site}"
         );
@@ -195,7 +145,7 @@ fn a_program_that_makes_many_does_what_it_always_does() {
         // A budget that is never reached.
         let pid = maker.pid();
         let daemon = watch(pid, &["--probe-budget", "100%"]);
-        until("active", || is_active(&daemon, pid) == Some(true));
+        counted(&daemon, pid).until_active();
         let answer = maker.ask(&format!("/burst?count={COUNT}"));
         assert_eq!(
             answer.split(' ').next().unwrap(),
@@ -203,9 +153,9 @@ fn a_program_that_makes_many_does_what_it_always_does() {
             "{version}"
         );
         until(&format!("counted ({version})"), || {
-            made_and_ended(&daemon, pid, "main.addNumber", "main.burst") == (COUNT, COUNT)
+            counted(&daemon, pid).made_and_ended("main.addNumber", "main.burst") == (COUNT, COUNT)
         });
-        assert_eq!(is_active(&daemon, pid), Some(true));
+        assert_eq!(counted(&daemon, pid).is_active(), Some(true));
     }
 }
 
@@ -225,8 +175,11 @@ fn a_storm_takes_the_probes_off_and_the_rest_goes_on() {
         &["--probe-budget", "1%", "--blocked-after", "500ms"],
     );
     until("off", || {
-        is_active(&daemon, pid) == Some(false)
-            && made_and_ended(&daemon, pid, "main.addNumber", "main.burst").0 > 0
+        counted(&daemon, pid).is_active() == Some(false)
+            && counted(&daemon, pid)
+                .made_and_ended("main.addNumber", "main.burst")
+                .0
+                > 0
     });
     let log = daemon.log();
     assert!(
@@ -234,10 +187,10 @@ fn a_storm_takes_the_probes_off_and_the_rest_goes_on() {
         "{log:#?}"
     );
     // The totals stand still, and the blocked ones are still being found.
-    let before = totals(&daemon, pid, "taskleak_tasks_spawned_total");
+    let before = counted(&daemon, pid).made();
     thread::sleep(Duration::from_secs(1));
-    assert_eq!(totals(&daemon, pid, "taskleak_tasks_spawned_total"), before);
-    assert_eq!(is_active(&daemon, pid), Some(false));
+    assert_eq!(counted(&daemon, pid).made(), before);
+    assert_eq!(counted(&daemon, pid).is_active(), Some(false));
     daemon.until(target.pid(), "seven", |process| {
         let blocked = process.map(super::bed::seen).unwrap_or_default();
         blocked
@@ -342,8 +295,7 @@ fn without_spawn_probes_there_are_no_series_of_goroutines() {
     daemon.until(target.pid(), "three", |process| {
         process.is_some_and(|it| super::bed::seen(it).values().sum::<u64>() == 3)
     });
-    let (_, _, metrics) = daemon.get("/metrics");
-    assert!(!metrics.contains("taskleak_tasks_spawned_total{") && !metrics.contains(&format!("{ACTIVE}{{")));
+    assert_untold(&daemon);
 }
 
 /// Numbers of processes that are gone are given to others, which begin at 0.
@@ -359,12 +311,12 @@ fn processes_that_come_and_go_leave_nothing_behind() {
             return;
         };
         let pid = maker.pid();
-        until("active", || is_active(&daemon, pid) == Some(true));
+        counted(&daemon, pid).until_active();
         assert_eq!(maker.ask(&format!("/spawn?long={round}")), "made");
         until("counted", || {
-            made_and_ended(&daemon, pid, "main.longJob", "main.spawnLong") == (round, 0)
+            counted(&daemon, pid).made_and_ended("main.longJob", "main.spawnLong") == (round, 0)
         });
         drop(maker);
-        until("gone", || is_active(&daemon, pid).is_none());
+        until("gone", || counted(&daemon, pid).is_active().is_none());
     }
 }

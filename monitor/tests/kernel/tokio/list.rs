@@ -14,7 +14,7 @@ const SCENARIOS: [&str; 8] = [
     "boxed=4",
     "tcp_read=1",
     "ticker=6",
-    "sleeper=9",
+    "timeout=9",
 ];
 
 /// What the functions of [`SCENARIOS`] are called, and how many tasks run each.
@@ -26,7 +26,7 @@ const FUNCTIONS: [(&str, u64); 8] = [
     ("stuck::never", 2),
     ("stuck::tcp_read", 1),
     ("healthy::ticker", 6),
-    ("healthy::sleeper", 9),
+    ("healthy::timeout", 9),
 ];
 const BOXED: u64 = 4;
 
@@ -97,6 +97,26 @@ fn every_task_is_listed_by_its_future() {
             })
             .collect();
         assert_eq!(seen, expected, "{what}");
+    }
+}
+
+/// What frees a sleeper frees a leak as well: the compiler has made one function of two, and it has the name of one of them.
+#[test]
+fn futures_that_are_freed_alike_are_not_mistaken() {
+    for build in [("1.28.2", Flavor::Release), (NEWEST, Flavor::Debug)] {
+        let Some(target) = start("tokio::list", build, &["leak=2", "sleeper=9"]) else {
+            return;
+        };
+        let live = live(&target);
+        let of = |count: u64, names: [&str; 2]| {
+            live.iter()
+                .any(|(name, told)| *told == count && names.iter().any(|it| name.contains(it)))
+        };
+        assert!(
+            of(9, ["healthy::sleeper", "src/healthy.rs:"]),
+            "{build:?}: {live:#?}"
+        );
+        assert!(of(2, ["stuck::leak", "src/stuck.rs:"]), "{build:?}: {live:#?}");
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use gimli::{DebugInfoOffset, Dwarf, Unit};
 
-pub use layout::{Layout, Line, Shape, Suspended, Tag, Variant};
+pub use layout::{Layout, Line, Part, Shape, Suspended, Tag, Variant};
 
 use crate::{
     identify::{DebugSections, Slice},

@@ -11,7 +11,7 @@ use crate::{
         memory::Memory,
         programs::Placed,
         tokio::{
-            awaits::{Trace, Tracer},
+            awaits::{Kinds, Trace, Tracer},
             blocks::Blocks,
             chain::{self, Chain},
             program::Program,
@@ -216,12 +216,12 @@ fn follow(types: &mut Types, cell: &[u64]) -> Option<(Trace, Chain)> {
     };
     // SAFETY: takes nothing, returns a number.
     let mut blocks = Blocks::new(Memory::of(unsafe { libc::gettid() } as u32).unwrap());
-    let mut leading = HashMap::new();
+    let mut kinds = Kinds::default();
     let mut tracer = Tracer {
         placed: &placed,
         blocks: &mut blocks,
         types: types.open(),
-        leading: &mut leading,
+        kinds: &mut kinds,
         joined: None,
         steps: 0,
     };

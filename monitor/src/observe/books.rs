@@ -1,27 +1,33 @@
-//! Goroutines of one process, counted by what they run and where they were made. The kernel counts by address; here the
-//! addresses get names. Pure.
+//! Tasks of one kind of one process, counted by what they run and where they were made. The kernel counts by address; here
+//! the addresses get names. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{protocol::MAX_SITES, spawning::Place};
 use crate::{
     model::SpawnTotals,
     observe::{
-        bpf::GoCount,
+        bpf::SpawnCount,
         thread::spawns::{MAX_ORIGINS, Origin},
     },
 };
 
+/// What is counted by: where a task was made, and what it runs (0: it is not known, or not always the same). Addresses are
+/// the process's.
+pub type Place = (u64, u64);
+
+/// Places that are named at once.
+const MAX_NAMED: usize = 256;
+
 #[derive(Default)]
 struct Site {
-    count: GoCount,
+    count: SpawnCount,
     /// As it was named, and what it was named by.
     origin: Option<(Place, Origin)>,
 }
 
 #[derive(Default)]
 pub struct Books {
-    /// By the address behind the `go` statement's call.
+    /// By the address behind the call.
     sites: BTreeMap<u64, Site>,
     /// Origins that have totals of their own: the first ones. The rest is summed under `other`.
     origins: BTreeSet<Origin>,
@@ -29,7 +35,7 @@ pub struct Books {
 
 impl Books {
     /// What the kernel has counted since the process is known, at places of the program.
-    pub fn count(&mut self, counts: Vec<(u64, GoCount)>) {
+    pub fn count(&mut self, counts: Vec<(u64, SpawnCount)>) {
         for (pc, count) in counts {
             self.sites.entry(pc).or_default().count = count;
         }
@@ -41,7 +47,7 @@ impl Books {
             let place = place(*pc, &site.count);
             (site.origin.as_ref().map(|(named, _)| *named) != Some(place)).then_some(place)
         };
-        self.sites.iter().filter_map(place).take(MAX_SITES).collect()
+        self.sites.iter().filter_map(place).take(MAX_NAMED).collect()
     }
 
     pub fn name(&mut self, named: Vec<(Place, Origin)>) {
@@ -57,6 +63,12 @@ impl Books {
             self.origins.insert(origin.clone());
             site.origin = Some((place, origin));
         }
+    }
+
+    /// What is known of those that were made at a place.
+    pub fn origin(&self, pc: u64) -> Option<&Origin> {
+        let (_, origin) = self.sites.get(&pc)?.origin.as_ref()?;
+        Some(origin)
     }
 
     /// Of the places that have a name.
@@ -79,9 +91,9 @@ impl Books {
     }
 }
 
-/// What its goroutines run is part of it when it is the same for all.
-fn place(pc: u64, count: &GoCount) -> Place {
-    (pc, if count.is_mixed == 0 { count.startpc } else { 0 })
+/// What its tasks run is part of it when it is the same for all.
+fn place(pc: u64, count: &SpawnCount) -> Place {
+    (pc, if count.is_mixed == 0 { count.runs } else { 0 })
 }
 
 #[cfg(test)]
@@ -90,11 +102,11 @@ mod tests {
 
     use super::*;
 
-    fn counted(spawned: u64, exited: u64, startpc: u64, is_mixed: u64) -> GoCount {
-        GoCount {
+    fn counted(spawned: u64, exited: u64, runs: u64, is_mixed: u64) -> SpawnCount {
+        SpawnCount {
             spawned,
             exited,
-            startpc,
+            runs,
             is_mixed,
         }
     }

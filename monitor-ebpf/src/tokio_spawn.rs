@@ -1,0 +1,151 @@
+//! Births and deaths of tokio tasks, counted by the place that made them: uprobes in the functions that put a task into its
+//! runtime's list and take it out again. User space puts them on the functions' first instruction, which the kernel carries
+//! out itself.
+//!
+//! The place is the innermost frame of the program's own code on the creator's stack. Between it and the list are frames of
+//! libraries; how to get from one to the next user space has read in the program's unwind information. So nothing of the
+//! stack is copied, and each birth costs a few lookups, however many there are.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::BPF_NOEXIST,
+    helpers::{bpf_get_attach_cookie, bpf_probe_read_user},
+    macros::uprobe,
+    programs::ProbeContext,
+};
+use monitor_common::{Counter, SpawnPlace, TOKIO_INDIRECT, TokioStep, TokioTask, tokio_step};
+
+use crate::maps::{
+    TOKIO_BORN, TOKIO_SITES, TOKIO_SPAWN_RUNS, TOKIO_STEPS, TOKIO_STEPS_WANTED, add, count, spawn_place,
+};
+
+/// Frames that a creator's stack is followed through.
+const MAX_FRAMES: usize = 16;
+/// Offset of the vtable in a task's header (tokio/src/runtime/task/core.rs).
+const VTABLE: u64 = 16;
+
+/// `OwnedTasks::bind_inner(&self, task: Task, notified: Notified)` of tokio/src/runtime/task/list.rs.
+#[uprobe]
+pub fn tokio_spawn(ctx: ProbeContext) -> u32 {
+    let Some((process, _)) = process(&ctx) else {
+        return 0;
+    };
+    // SAFETY: the context of a uprobe is the registers; the verifier checks the access.
+    let regs = unsafe { &*ctx.regs };
+    let header = regs.rsi;
+    // Both are the same task, which is to be run at once.
+    if regs.rdx != header {
+        return 0;
+    }
+    let pc = creator(process, regs.rsp, regs.rbp);
+    let task = TokioTask {
+        process,
+        _pad: 0,
+        header,
+    };
+    // Its end could not be counted.
+    if TOKIO_BORN.insert(task, pc, 0).is_err() {
+        count(Counter::TokioBirthsFull);
+        return 0;
+    }
+    let runs = word(header.wrapping_add(VTABLE)).unwrap_or(0);
+    if let Some(place) = spawn_place(&TOKIO_SITES, Counter::TokioSitesFull, process, pc, runs) {
+        // SAFETY: the pointer was just looked up.
+        add(unsafe { &raw mut (*place).spawned }, 1);
+    }
+    0
+}
+
+/// `OwnedTasks::remove(&self, task: &Task)`, or `release` of a scheduler that it was put into.
+#[uprobe]
+pub fn tokio_exit(ctx: ProbeContext) -> u32 {
+    let Some((process, is_indirect)) = process(&ctx) else {
+        return 0;
+    };
+    // SAFETY: as above.
+    let argument = unsafe { &*ctx.regs }.rsi;
+    let header = if is_indirect {
+        word(argument).unwrap_or(0)
+    } else {
+        argument
+    };
+    let task = TokioTask {
+        process,
+        _pad: 0,
+        header,
+    };
+    // SAFETY: one word, read at once.
+    let Some(pc) = (unsafe { TOKIO_BORN.get(task) }).copied() else {
+        // Nobody looked when it was made.
+        return 0;
+    };
+    let _ = TOKIO_BORN.remove(task);
+    if let Some(place) = spawn_place(&TOKIO_SITES, Counter::TokioSitesFull, process, pc, 0) {
+        // SAFETY: the pointer was just looked up.
+        add(unsafe { &raw mut (*place).exited }, 1);
+    }
+    0
+}
+
+/// Number of the process, and what else the cookie says. Counts the run.
+#[inline(always)]
+fn process(ctx: &ProbeContext) -> Option<(u32, bool)> {
+    // SAFETY: the context is this program's own.
+    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    let process = cookie as u32;
+    add(TOKIO_SPAWN_RUNS.get_ptr_mut(process)?, 1);
+    Some((process, cookie & TOKIO_INDIRECT != 0))
+}
+
+/// The place that called, through libraries, a function at whose beginning the registers are these; 0 where that is not
+/// known.
+#[inline(always)]
+fn creator(process: u32, sp: u64, bp: u64) -> u64 {
+    let (mut sp, mut bp) = (sp, bp);
+    let mut library = 0;
+    let Some(mut pc) = word(sp) else { return 0 };
+    sp = sp.wrapping_add(8);
+    for _ in 0..MAX_FRAMES {
+        let place = SpawnPlace { process, _pad: 0, pc };
+        // SAFETY: user space changes an entry at most for a better one.
+        let Some(step) = (unsafe { TOKIO_STEPS.get(place) }) else {
+            // It may be there already, and what has no room comes again.
+            let _ = TOKIO_STEPS_WANTED.insert(place, 0, u64::from(BPF_NOEXIST));
+            return library;
+        };
+        let TokioStep {
+            flags,
+            cfa,
+            bp: saved,
+            ..
+        } = *step;
+        if flags & tokio_step::SITE != 0 {
+            return pc;
+        }
+        if flags & tokio_step::LIBRARY != 0 && library == 0 {
+            library = pc;
+        }
+        if flags & tokio_step::END != 0 {
+            return library;
+        }
+        let from = if flags & tokio_step::FROM_BP != 0 { bp } else { sp };
+        sp = from.wrapping_add(i64::from(cfa) as u64);
+        let Some(next) = word(sp.wrapping_sub(8)) else {
+            return library;
+        };
+        pc = next;
+        if saved != 0 {
+            let Some(outer) = word(sp.wrapping_add(i64::from(saved) as u64)) else {
+                return library;
+            };
+            bp = outer;
+        }
+    }
+    library
+}
+
+#[inline(always)]
+fn word(address: u64) -> Option<u64> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_user(address as *const u64) }.ok()
+}

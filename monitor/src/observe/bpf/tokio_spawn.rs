@@ -1,0 +1,160 @@
+//! The probes that count births and deaths of tokio tasks: attached process by process, and the maps that they count in.
+
+use std::{collections::HashSet, path::Path};
+
+use aya::{
+    maps::{Array, HashMap, MapData, MapError},
+    programs::uprobe::UProbeLinkId,
+};
+use monitor_common::{SpawnCount, SpawnPlace, TOKIO_INDIRECT, TokioStep, TokioTask, names};
+
+use super::{Probes, load::no_map, uprobes::Spot};
+
+const SPAWN: &str = "tokio_spawn";
+const EXIT: &str = "tokio_exit";
+
+/// The attached probes of a process; given back to [`Probes::detach_tokio_spawns`].
+pub struct TokioSpawnProbes(Vec<(&'static str, UProbeLinkId)>);
+
+/// Where the probes of a process go: offsets in its program's file.
+#[derive(Clone, Copy, Debug)]
+pub struct TokioPlaces<'a> {
+    /// A path that leads to it from here.
+    pub file: &'a Path,
+    /// Beginnings of the functions that put a task into a list.
+    pub spawns: &'a [u64],
+    /// Of those that take one out, and whether their argument is not the task, but where that stands.
+    pub exits: &'a [(u64, bool)],
+}
+
+impl Probes {
+    /// Loads the programs, which are attached where and when they are wanted.
+    ///
+    /// # Errors
+    /// Cause in one line.
+    pub fn load_tokio_spawns(&mut self) -> Result<(), String> {
+        self.load_uprobe(SPAWN)?;
+        self.load_uprobe(EXIT)
+    }
+
+    /// Puts the probes into a process, which is to be known by this number (below
+    /// [`monitor_common::MAX_TOKIO_PROCESSES`]). Those of ends first: no task is seen that is made and not that it ends.
+    ///
+    /// # Errors
+    /// Cause in one line; then none is attached.
+    pub fn attach_tokio_spawns(
+        &mut self,
+        pid: u32,
+        number: u32,
+        places: TokioPlaces<'_>,
+    ) -> Result<TokioSpawnProbes, String> {
+        let flag = |is_indirect: bool| if is_indirect { TOKIO_INDIRECT } else { 0 };
+        let exits = places.exits.iter().map(|(offset, it)| (EXIT, *offset, flag(*it)));
+        let spawns = places.spawns.iter().map(|offset| (SPAWN, *offset, 0));
+        let mut attached = Vec::new();
+        for (program, offset, flags) in exits.chain(spawns) {
+            let spot = Spot {
+                pid,
+                file: places.file,
+                offset,
+                cookie: Some(flags | u64::from(number)),
+            };
+            match self.put_uprobe(program, spot) {
+                Ok(link) => attached.push((program, link)),
+                Err(cause) => {
+                    self.detach_tokio_spawns(TokioSpawnProbes(attached));
+                    return Err(cause);
+                }
+            }
+        }
+        Ok(TokioSpawnProbes(attached))
+    }
+
+    /// Takes them off. Those of births first, as above.
+    pub fn detach_tokio_spawns(&mut self, probes: TokioSpawnProbes) {
+        for (program, link) in probes.0.into_iter().rev() {
+            self.take_off_uprobe(program, link);
+        }
+    }
+
+    /// How often the probes of a process have run since the load.
+    pub fn tokio_spawn_runs(&mut self, number: u32) -> u64 {
+        let map = self.ebpf.map_mut(names::TOKIO_SPAWN_RUNS);
+        let runs = map
+            .ok_or_else(|| no_map(names::TOKIO_SPAWN_RUNS))
+            .and_then(Array::<&mut MapData, u64>::try_from)
+            .and_then(|runs| runs.get(&number, 0));
+        runs.unwrap_or_default()
+    }
+
+    /// What was counted, of all processes.
+    pub fn tokio_spawn_counts(&mut self) -> Vec<(SpawnPlace, SpawnCount)> {
+        self.spawn_counts(names::TOKIO_SITES)
+    }
+
+    /// Makes room: these are not wanted any more.
+    pub fn forget_tokio_sites(&mut self, gone: &[SpawnPlace]) {
+        self.forget_spawn_counts(names::TOKIO_SITES, gone);
+    }
+
+    /// Where a task was made that lives; `None` when nobody looked then.
+    pub fn tokio_born(&mut self, task: TokioTask) -> Option<u64> {
+        self.tokio_tasks(names::TOKIO_BORN).ok()?.get(&task, 0).ok()
+    }
+
+    /// Forgets where the tasks of these processes were made.
+    pub fn forget_tokio_born(&mut self, numbers: &HashSet<u32>) {
+        let Ok(mut born) = self.tokio_tasks(names::TOKIO_BORN) else {
+            return;
+        };
+        // What others add or remove meanwhile may make the walk begin anew, and it ends where they are faster: what is left
+        // makes room when its process is forgotten the next time.
+        let of_these: Vec<TokioTask> = born
+            .keys()
+            .take(monitor_common::MAX_TOKIO_TASKS as usize)
+            .filter_map(Result::ok)
+            .filter(|task| numbers.contains(&task.process))
+            .collect();
+        for task in of_these {
+            let _ = born.remove(&task);
+        }
+    }
+
+    /// Says how a stack is followed from a place that a call returns to. Whether there was room.
+    pub fn put_tokio_step(&mut self, place: SpawnPlace, step: TokioStep) -> bool {
+        self.tokio_steps(names::TOKIO_STEPS)
+            .and_then(|mut steps| steps.insert(place, step, 0))
+            .is_ok()
+    }
+
+    /// Forgets those of processes that are gone.
+    pub fn forget_tokio_steps(&mut self, numbers: &HashSet<u32>) {
+        let Ok(mut steps) = self.tokio_steps::<TokioStep>(names::TOKIO_STEPS) else {
+            return;
+        };
+        let places = steps.keys().filter_map(Result::ok);
+        let of_these: Vec<SpawnPlace> = places.filter(|place| numbers.contains(&place.process)).collect();
+        for place in of_these {
+            let _ = steps.remove(&place);
+        }
+    }
+
+    /// Places that had no step since the last call.
+    pub fn take_wanted_tokio_steps(&mut self) -> Vec<SpawnPlace> {
+        let Ok(mut wanted) = self.tokio_steps::<u64>(names::TOKIO_STEPS_WANTED) else {
+            return Vec::new();
+        };
+        let found: Vec<SpawnPlace> = wanted.keys().filter_map(Result::ok).collect();
+        for place in &found {
+            let _ = wanted.remove(place);
+        }
+        found
+    }
+
+    fn tokio_steps<V: aya::Pod>(
+        &mut self,
+        name: &str,
+    ) -> Result<HashMap<&mut MapData, SpawnPlace, V>, MapError> {
+        HashMap::try_from(self.ebpf.map_mut(name).ok_or_else(|| no_map(name))?)
+    }
+}

@@ -1,0 +1,107 @@
+//! What types are: whether a future may be in one, and whether a thing of the world's is.
+
+use std::collections::HashMap;
+
+use crate::observe::tokio::{
+    reasons::{is_timer, is_worlds, leaf},
+    types::{Layout, Reader, Shape},
+};
+
+/// Types around a future that does not await by itself. A web server's connection has twenty around what answers.
+const MAX_NESTING: u32 = 48;
+/// References to references to a future.
+const MAX_REFERENCES: u32 = 8;
+
+/// What is known of a program's types, by their places in `.debug_info`.
+#[derive(Debug, Default)]
+pub struct Kinds {
+    leading: HashMap<u64, bool>,
+    worldly: HashMap<u64, bool>,
+}
+
+impl Kinds {
+    /// Whether there may be a future in a type.
+    pub fn leads(&mut self, types: &mut Reader<'_>, of_type: u64) -> bool {
+        any_within(
+            types,
+            &mut self.leading,
+            of_type,
+            0,
+            &|layout| match &layout.shape {
+                _ if leaf(&layout.name).is_some() => Some(true),
+                Shape::Coroutine { .. } => Some(true),
+                Shape::Dyn { .. } => Some(layout.name.contains("Future<") || is_timer(&layout.name)),
+                _ => None,
+            },
+        )
+    }
+
+    /// Whether there is a thing of the world's in it: a connection, a file, a process.
+    pub fn has_world(&mut self, types: &mut Reader<'_>, of_type: u64) -> bool {
+        any_within(
+            types,
+            &mut self.worldly,
+            of_type,
+            0,
+            &|layout| match &layout.shape {
+                _ if is_worlds(&layout.name) => Some(true),
+                Shape::Coroutine { .. } | Shape::Dyn { .. } => Some(false),
+                _ => None,
+            },
+        )
+    }
+}
+
+/// Whether something is so of a type or of one in it. `is_so` tells it of the types of which it is plain.
+fn any_within(
+    types: &mut Reader<'_>,
+    known: &mut HashMap<u64, bool>,
+    of_type: u64,
+    nesting: u32,
+    is_so: &impl Fn(&Layout) -> Option<bool>,
+) -> bool {
+    if let Some(known) = known.get(&of_type) {
+        return *known;
+    }
+    if nesting > MAX_NESTING {
+        return false;
+    }
+    let Some(layout) = types.layout(of_type) else {
+        return false;
+    };
+    // A type that contains itself adds nothing.
+    known.insert(of_type, false);
+    let mut within = |of_type: u64| any_within(types, known, of_type, nesting + 1, is_so);
+    let found = is_so(&layout).unwrap_or_else(|| match &layout.shape {
+        Shape::Pointer(target) => leads_on(&layout.name) && within(*target),
+        Shape::Structure(parts) => parts.iter().any(|part| within(part.of_type)),
+        Shape::Enumeration { variants, .. } => variants.iter().any(|variant| within(variant.part.of_type)),
+        Shape::Coroutine { .. } | Shape::Dyn { .. } | Shape::Other => false,
+    });
+    known.insert(of_type, found);
+    found
+}
+
+/// The type that a reference, pinned or not, is to.
+pub fn bare(types: &mut Reader<'_>, of_type: u64) -> u64 {
+    let mut bare = of_type;
+    for _ in 0..MAX_REFERENCES {
+        let Some(layout) = types.layout(bare) else {
+            break;
+        };
+        bare = match &layout.shape {
+            Shape::Pointer(target) if leads_on(&layout.name) => *target,
+            Shape::Structure(parts) if layout.name.starts_with("core::pin::Pin<") => match parts.as_slice() {
+                [part] => part.of_type,
+                _ => break,
+            },
+            _ => break,
+        };
+    }
+    bare
+}
+
+/// Whether what a pointer points to is awaited with it: not what others own as well.
+pub fn leads_on(name: &str) -> bool {
+    name.starts_with("alloc::boxed::Box<") || name.starts_with("&mut ")
+}

@@ -1,0 +1,237 @@
+//! Who makes tasks, in the monitor: the probes that count births and deaths, as `observe::spawning` keeps them, and where each
+//! task was made that was born while they were attached.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::protocol::{Births, Step};
+use crate::{
+    model::{Kind, ProcessId, SpawnReport, Task},
+    observe::{
+        books::Place,
+        bpf::{
+            MAX_TOKIO_PROCESSES, Probes, SpawnCount, SpawnPlace, TokioPlaces, TokioSpawnProbes, TokioStep,
+            TokioTask,
+        },
+        governor::BIRTH_COST,
+        spawning::{Counted, Spawning},
+        thread::spawns::Origin,
+    },
+};
+
+/// Places of one process that creators' stacks are followed through; what comes by others has no known creator.
+const MAX_STEPS: usize = 16 << 10;
+
+/// Tells [`Spawning`] how tasks are counted.
+enum Born {}
+
+impl Counted for Born {
+    const KIND: Kind = Kind::Tokio;
+    const TASKS: &'static str = "tokio tasks";
+    const COST: Duration = BIRTH_COST;
+    const MAX_PROCESSES: u32 = MAX_TOKIO_PROCESSES;
+    type Points = Births;
+    type Attached = TokioSpawnProbes;
+
+    fn attach(
+        probes: &mut Probes,
+        pid: u32,
+        number: u32,
+        births: &Births,
+    ) -> Result<TokioSpawnProbes, String> {
+        if !put(probes, number, births.bias, &births.steps) {
+            tracing::debug!("process {pid}: no room for all that leads to those who make its tokio tasks");
+        }
+        let exits: Vec<(u64, bool)> = births
+            .exits
+            .iter()
+            .map(|exit| (exit.offset, exit.is_indirect))
+            .collect();
+        let places = TokioPlaces {
+            file: &births.file,
+            spawns: &births.spawns,
+            exits: &exits,
+        };
+        probes.attach_tokio_spawns(pid, number, places)
+    }
+
+    fn detach(probes: &mut Probes, number: u32, attached: TokioSpawnProbes) {
+        probes.detach_tokio_spawns(attached);
+        // Their ends are not seen any more, and others will lie where they lie.
+        probes.forget_tokio_born(&HashSet::from([number]));
+    }
+
+    fn runs(probes: &mut Probes, number: u32) -> u64 {
+        probes.tokio_spawn_runs(number)
+    }
+
+    fn counts(probes: &mut Probes) -> Vec<(SpawnPlace, SpawnCount)> {
+        probes.tokio_spawn_counts()
+    }
+
+    fn forget(probes: &mut Probes, places: &[SpawnPlace]) {
+        probes.forget_tokio_sites(places);
+    }
+
+    fn gone(probes: &mut Probes, numbers: &HashSet<u32>) {
+        probes.forget_tokio_steps(numbers);
+    }
+}
+
+/// Tells the kernel side how stacks are followed. Whether there was room.
+fn put(probes: &mut Probes, number: u32, bias: u64, steps: &[(u64, Step)]) -> bool {
+    steps.iter().all(|(place, step)| {
+        let place = SpawnPlace {
+            process: number,
+            _pad: 0,
+            pc: place.wrapping_add(bias),
+        };
+        let step = TokioStep {
+            flags: step.flags,
+            cfa: step.cfa,
+            bp: step.bp,
+            _pad: 0,
+        };
+        probes.put_tokio_step(place, step)
+    })
+}
+
+/// What is known of a process.
+#[derive(Default)]
+struct Known {
+    bias: u64,
+    /// What the next look is to tell of; places that a call returns to, the process's.
+    wanted: Vec<u64>,
+    steps: usize,
+    /// Tasks with numbers up to this are from before the probes.
+    floor: u64,
+    /// Of the others that live: where they were made, if that was seen.
+    born: HashMap<u64, Option<u64>>,
+}
+
+/// What a look told of who makes tasks.
+#[derive(Debug, Default)]
+pub struct Told {
+    pub births: Option<Arc<Births>>,
+    pub steps: Vec<(u64, Step)>,
+    pub named: Vec<(Place, Origin)>,
+}
+
+/// Who makes the tasks of all processes that run tokio.
+pub struct Creators {
+    spawning: Spawning<Born>,
+    known: HashMap<ProcessId, Known>,
+}
+
+impl Creators {
+    /// `budget`: share of a core that the probes may take from a process.
+    pub fn new(budget: f64) -> Self {
+        Self {
+            spawning: Spawning::new(budget),
+            known: HashMap::new(),
+        }
+    }
+
+    /// What the next look at a process is to tell: places to be named, and places of which the steps are wanted.
+    pub fn wanted(&self, process: ProcessId) -> (Vec<Place>, Vec<u64>) {
+        let wanted = self.known.get(&process).map(|known| known.wanted.clone());
+        (self.spawning.unnamed(process), wanted.unwrap_or_default())
+    }
+
+    /// A look at a process has come back, with these tasks at these addresses. Says of those where they were made of which
+    /// that was seen.
+    pub fn meet(
+        &mut self,
+        process: ProcessId,
+        told: Told,
+        tasks: &mut [Task],
+        addresses: &[u64],
+        probes: &mut Probes,
+    ) {
+        let known = self.known.entry(process).or_default();
+        if let Some(births) = &told.births {
+            known.bias = births.bias;
+        }
+        let Told { births, steps, named } = told;
+        self.spawning.meet(process, births, named);
+        let attached = self.spawning.attached(process);
+        if let Some(number) = attached
+            && !steps.is_empty()
+        {
+            let had_room = put(probes, number, known.bias, &steps);
+            // What comes by others has no known creator.
+            known.steps = if had_room {
+                known.steps + steps.len()
+            } else {
+                MAX_STEPS
+            };
+            let bias = known.bias;
+            let told: HashSet<u64> = steps.iter().map(|(place, _)| place.wrapping_add(bias)).collect();
+            known.wanted.retain(|place| !told.contains(place));
+        }
+        let last = tasks.last().map_or(0, |task| task.id);
+        if attached.is_none() {
+            // Those that come later may be from before the probes, too: then they are not found.
+            known.floor = known.floor.max(last);
+        }
+        let before = std::mem::take(&mut known.born);
+        if attached.is_none() && before.is_empty() {
+            return;
+        }
+        for (task, address) in tasks.iter_mut().zip(addresses) {
+            let seen = match before.get(&task.id) {
+                Some(seen) => *seen,
+                None if task.id <= known.floor => continue,
+                None => attached.and_then(|number| {
+                    probes.tokio_born(TokioTask {
+                        process: number,
+                        _pad: 0,
+                        header: *address,
+                    })
+                }),
+            };
+            known.born.insert(task.id, seen);
+            let origin = seen.and_then(|pc| self.spawning.origin(process, pc));
+            task.spawn_site = origin.and_then(|origin| origin.spawn_site.clone());
+        }
+    }
+
+    /// Attaches and detaches, and takes in what was counted; once a pass.
+    pub fn tend(&mut self, probes: &mut Probes, is_alive: impl Fn(&ProcessId) -> bool) {
+        self.known.retain(|id, _| is_alive(id));
+        self.spawning.tend(probes, is_alive);
+        if !self.spawning.is_any_attached() {
+            return;
+        }
+        let mut wanted: HashMap<u32, Vec<u64>> = HashMap::new();
+        for place in probes.take_wanted_tokio_steps() {
+            wanted.entry(place.process).or_default().push(place.pc);
+        }
+        for (id, known) in &mut self.known {
+            let of_it = self
+                .spawning
+                .attached(*id)
+                .and_then(|number| wanted.remove(&number));
+            let room = MAX_STEPS.saturating_sub(known.steps + known.wanted.len());
+            known.wanted.extend(of_it.into_iter().flatten().take(room));
+        }
+    }
+
+    /// Takes probes off that are far over their budget.
+    pub fn hold(&mut self, probes: &mut Probes) {
+        self.spawning.hold(probes);
+    }
+
+    /// Whether [`Self::hold`] has anything to do.
+    pub fn is_any_attached(&self) -> bool {
+        self.spawning.is_any_attached()
+    }
+
+    /// Tasks that were made and have ended; `None` of a process that does not run tokio.
+    pub fn report(&self, process: ProcessId) -> Option<SpawnReport> {
+        self.spawning.report(process)
+    }
+}

@@ -1,0 +1,74 @@
+//! A web server of axum's: its requests are no tasks of their own, but run within those of their connections.
+
+use std::collections::BTreeMap;
+
+use testbed::{Target, tokio};
+
+use super::bed::look;
+
+/// A handler that never answers is found within its connection's task; one that is to answer in an hour is not blocked; and
+/// a connection on which nothing is asked waits for the world.
+#[test]
+fn handlers_that_never_answer_are_found_in_their_connections() {
+    let started = tokio::build_web()
+        .and_then(|command| Target::start_command(command, &["hang=7", "slow=4", "idle=3"]));
+    let Some(target) = testbed::or_skip("tokio::web", started).unwrap() else {
+        return;
+    };
+    let process = look(&target);
+    let tasks = process.groups().iter().filter(|group| group["kind"] == "tokio");
+    let mut groups = BTreeMap::new();
+    for group in tasks.filter(|group| group["count"] != 0) {
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let key = [
+            text(&group["block_site"]["function"]),
+            text(&group["reason"]),
+            text(&group["wait_class"]),
+        ];
+        *groups.entry(key).or_insert(0) += group["count"].as_u64().unwrap();
+    }
+    let expected = [
+        (["web::query", "oneshot::Receiver", "internal"], 7),
+        (
+            [
+                "hyper_util::server::conn::auto::UpgradeableConnection<…>",
+                "auto::UpgradeableConnection",
+                "external",
+            ],
+            3,
+        ),
+        (
+            [
+                "web::main::{async_block#0}::{async block}",
+                "TcpListener::accept",
+                "external",
+            ],
+            1,
+        ),
+    ];
+    let expected: BTreeMap<[String; 3], u64> = expected
+        .into_iter()
+        .map(|(key, count)| (key.map(str::to_owned), count))
+        .collect();
+    assert_eq!(groups, expected);
+    let stuck = process
+        .groups()
+        .iter()
+        .find(|group| group["block_site"]["function"] == "web::query")
+        .unwrap();
+    let names: Vec<&str> = stuck["stack"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|frame| frame["function"].as_str().unwrap())
+        .collect();
+    let report = names.iter().position(|name| *name == "web::report").unwrap();
+    assert_eq!(names[report - 1], "web::query", "{names:?}");
+    assert!(
+        names
+            .last()
+            .unwrap()
+            .starts_with("axum::serve::handle_connection::"),
+        "{names:?}"
+    );
+}
