@@ -73,6 +73,12 @@ struct Attributes<'a> {
 }
 
 impl Index {
+    /// Where the unit begins that a place lies in.
+    pub fn unit_of(&self, at: u64) -> Option<u64> {
+        let number = self.units.partition_point(|start| *start <= at);
+        self.units.get(number.checked_sub(1)?).copied()
+    }
+
     /// Goes on until then. Whether it is done. `polls`: the addresses of the poll functions that are looked for.
     pub fn advance(&mut self, sections: &DebugSections, polls: &HashSet<u64>, until: Instant) -> bool {
         let dwarf = sections.dwarf();

@@ -107,8 +107,7 @@ pub struct Units<'a>(RefCell<HashMap<u64, Option<Rc<Unit<Slice<'a>>>>>>);
 impl<'a, 'b> Source<'a, 'b> {
     /// The unit that has a place.
     pub fn of(at: u64, dwarf: &'b Dwarf<Slice<'a>>, units: &'b Units<'a>, index: &'b Index) -> Option<Self> {
-        let number = index.units.partition_point(|start| *start <= at);
-        let start = *index.units.get(number.checked_sub(1)?)?;
+        let start = index.unit_of(at)?;
         let unit = units
             .0
             .borrow_mut()
