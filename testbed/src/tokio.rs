@@ -103,6 +103,7 @@ impl Flavor {
 pub const VERSIONS: [&str; 4] = ["1.28.2", "1.35.1", "1.44.2", NEWEST];
 pub const NEWEST: &str = "1.54.1";
 const AXUM: &str = "0.8.9";
+const FUTURES: &str = "0.3.31";
 
 /// What tests are made with each day: each version and each flavor once.
 pub const SOME: [(&str, Flavor); 7] = [
@@ -178,12 +179,13 @@ pub fn build_web() -> Result<Command> {
         "\"macros\", \"net\", \"rt-multi-thread\", \"sync\", \"time\"",
     );
     let axum = dependency("axum", AXUM, "\"http1\", \"tokio\"");
+    let futures = dependency("futures-util", FUTURES, "\"std\"");
     make(&Recipe {
         name: "web",
         sources: "axum/src",
         version: NEWEST,
         flavor: Flavor::Debug,
-        dependencies: tokio + &axum,
+        dependencies: tokio + &axum + &futures,
     })
 }
 
