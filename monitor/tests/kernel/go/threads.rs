@@ -6,13 +6,13 @@ use testbed::go::{self, Flavor};
 
 use super::bed::{look, start};
 
-/// Reason, class, block site and entry of the threads that are blocked.
-fn threads(version: &str, flavor: Flavor) -> Option<BTreeSet<[String; 4]>> {
+/// Reason, class and block site of the threads that are blocked.
+fn threads(version: &str, flavor: Flavor) -> Option<BTreeSet<[String; 3]>> {
     let target = start(
         "go::threads",
         version,
         flavor,
-        &["chan_receive=3", "syscall_read=2", "sleep=2"],
+        &["locked_receive=2", "syscall_read=2"],
     )?;
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let process = look(&target);
@@ -22,7 +22,6 @@ fn threads(version: &str, flavor: Flavor) -> Option<BTreeSet<[String; 4]>> {
             text(&group["reason"]),
             text(&group["wait_class"]),
             text(&group["block_site"]["function"]),
-            text(&group["entry"]["function"]),
         ]
     });
     Some(sites.collect())
@@ -35,8 +34,8 @@ fn threads_of_a_stripped_program_stand_where_those_of_another_do() {
         let Some(known) = threads(version, Flavor::Plain) else {
             continue;
         };
-        let futex = |threads: &BTreeSet<[String; 4]>| {
-            threads.iter().any(|[reason, class, site, _]| {
+        let futex = |threads: &BTreeSet<[String; 3]>| {
+            threads.iter().any(|[reason, class, site]| {
                 (reason.as_str(), class.as_str(), site.as_str()) == ("futex", "internal", "runtime.futex")
             })
         };
