@@ -6,8 +6,8 @@ use testbed::go::{self, Flavor};
 
 use super::bed::{look, start};
 
-/// Reason, class and block site of the threads that are blocked.
-fn threads(version: &str, flavor: Flavor) -> Option<BTreeSet<[String; 3]>> {
+/// Reason, class, block site and entry of the threads that are blocked.
+fn threads(version: &str, flavor: Flavor) -> Option<BTreeSet<[String; 4]>> {
     let target = start(
         "go::threads",
         version,
@@ -22,6 +22,7 @@ fn threads(version: &str, flavor: Flavor) -> Option<BTreeSet<[String; 3]>> {
             text(&group["reason"]),
             text(&group["wait_class"]),
             text(&group["block_site"]["function"]),
+            text(&group["entry"]["function"]),
         ]
     });
     Some(sites.collect())
@@ -34,9 +35,9 @@ fn threads_of_a_stripped_program_stand_where_those_of_another_do() {
         let Some(known) = threads(version, Flavor::Plain) else {
             continue;
         };
-        let futex = |threads: &BTreeSet<[String; 3]>| {
-            threads.iter().any(|[reason, class, site]| {
-                (reason.as_str(), class.as_str(), site.as_str()) == ("futex", "internal", "runtime.futex")
+        let futex = |threads: &BTreeSet<[String; 4]>| {
+            threads.iter().any(|[reason, class, site, entry]| {
+                [reason, class, site, entry] == ["futex", "internal", "runtime.futex", ""]
             })
         };
         assert!(futex(&known), "Go {version}: {known:?}");
