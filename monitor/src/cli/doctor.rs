@@ -317,6 +317,20 @@ fn probes() -> Vec<Check> {
             "",
         ),
     });
+    checks.push(match probes.load_tokio_spawns() {
+        Ok(()) => Check::ok(
+            "probes of tokio tasks",
+            "loaded; attached to each watched process that runs tokio, where one function of it makes all tasks \
+             (tokio 1.30 and later, optimised)",
+        ),
+        Err(cause) => Check::bad(
+            Status::Degraded,
+            "probes of tokio tasks",
+            format!("not loaded: {cause}"),
+            "who made a tokio task; taskleak_tasks_spawned_total and _exited_total have none of them",
+            "",
+        ),
+    });
     checks
 }
 

@@ -88,8 +88,8 @@ pub struct Watch {
     #[arg(long, env = "TASKLEAK_NO_STACKS", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new(), help_heading = "How to look")]
     pub no_stacks: Option<bool>,
-    /// Attach no spawn probes: who made a thread is then not known, and births and deaths of threads and goroutines are not
-    /// counted
+    /// Attach no spawn probes: who made a thread or a tokio task is then not known, births and deaths are not counted, and
+    /// no tokio task is called blocked
     #[arg(long, env = "TASKLEAK_NO_SPAWN_PROBES", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new(), help_heading = "How to look")]
     pub no_spawn_probes: Option<bool>,

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measures taskleak beside its peers, in one run, on this machine.
 
+mod counting;
 mod footprint;
 mod futex;
 mod futexctn;
@@ -9,6 +10,7 @@ mod load;
 mod spawn;
 mod stacks;
 mod tokio;
+mod tokio_spawn;
 mod verdict;
 
 use anyhow::Result;
@@ -46,6 +48,10 @@ enum Bench {
     GoSpawn,
     /// A snapshot of 100,000 tokio tasks, beside the runtime's own dump
     Tokio,
+    /// A look at a million tokio tasks
+    TokioMillion,
+    /// Making tokio tasks with and without the probes that count them
+    TokioSpawn,
     /// Verdicts on simulated processes: false alarms and time to detection, beside hand-written rules
     Verdict,
 }
@@ -63,6 +69,8 @@ impl Bench {
             Self::GoMillion => go::million(),
             Self::GoSpawn => go_spawn::go_spawn(),
             Self::Tokio => tokio::tasks(),
+            Self::TokioMillion => tokio::million(),
+            Self::TokioSpawn => tokio_spawn::tokio_spawn(),
             Self::Verdict => verdict::verdict(),
         }
     }

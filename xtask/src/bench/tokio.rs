@@ -11,10 +11,11 @@ use testbed::{
     tokio::{self, Flavor, NEWEST},
 };
 
-use super::{median, seconds};
+use super::{footprint::peak_kib, median, seconds};
 use crate::workspace;
 
 const MANY: usize = 100_000;
+const MOST: usize = 1_000_000;
 
 /// A program with so many stuck tasks of four kinds, a ticker that keeps how late it was at most, and the means to dump its
 /// own tasks.
@@ -48,7 +49,7 @@ pub fn tasks() -> Result<()> {
     load.ask("late")?;
     std::thread::sleep(Duration::from_secs(8));
     let idle = load.ask("late")?;
-    let (mut lists, mut looks) = looks(load.target.pid())?;
+    let (mut lists, mut looks, _) = looks(load.target.pid(), "500ms", Duration::from_secs(8))?;
     let watched = load.ask("late")?;
     let dump = load.ask("dump")?;
     let dumped = load.ask("late")?;
@@ -79,15 +80,37 @@ pub fn tasks() -> Result<()> {
     Ok(())
 }
 
-/// s: how long the lists of tasks took, and how long all of each look, the first one first.
-fn looks(pid: u32) -> Result<(Vec<f64>, Vec<f64>)> {
+/// What a million of them take.
+pub fn million() -> Result<()> {
+    println!("\n## Tokio: {MOST} stuck tasks");
+    let load = Load::start(MOST)?;
+    load.ask("late")?;
+    std::thread::sleep(Duration::from_secs(8));
+    let idle = load.ask("late")?;
+    let (mut lists, mut looks, peak) = looks(load.target.pid(), "2s", Duration::from_secs(30))?;
+    let late = load.ask("late")?;
+    let first = looks.first().copied().unwrap_or_default();
+    println!(
+        "a list {:.2} s, the first look {first:.2} s, a later one {:.2} s; peak RSS {:.0} MiB, helper processes included; \
+         ticker late by {:.2} ms at most (nothing asked: {:.2} ms)",
+        median(&mut lists),
+        median(&mut looks),
+        peak / 1024.0,
+        late.as_secs_f64() * 1e3,
+        idle.as_secs_f64() * 1e3
+    );
+    Ok(())
+}
+
+/// s: how long the lists of tasks took, and how long all of each look, the first one first; KiB: what it all took at its peak.
+fn looks(pid: u32, interval: &str, during: Duration) -> Result<(Vec<f64>, Vec<f64>, f64)> {
     let mut child = Command::new(workspace::taskleak())
         .args(["--log", "debug", "run", "--listen", "127.0.0.1:0"])
         .args([
             "--pid",
             &pid.to_string(),
             "--interval",
-            "500ms",
+            interval,
             "--blocked-after",
             "1s",
         ])
@@ -95,7 +118,8 @@ fn looks(pid: u32) -> Result<(Vec<f64>, Vec<f64>)> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()?;
-    std::thread::sleep(Duration::from_secs(8));
+    std::thread::sleep(during);
+    let peak = peak_kib(child.id())?;
     child.kill()?;
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -109,7 +133,7 @@ fn looks(pid: u32) -> Result<(Vec<f64>, Vec<f64>)> {
         looks.extend(seconds(look));
     }
     if looks.len() < 2 {
-        bail!("{} looks in 8 s", looks.len());
+        bail!("{} looks in {during:?}", looks.len());
     }
-    Ok((lists, looks))
+    Ok((lists, looks, peak))
 }

@@ -14,7 +14,7 @@ use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Reg
 use super::{
     points,
     program::Program,
-    protocol::{Births, Exit},
+    protocol::{Births, Exit, MAX_BIRTHS},
 };
 use crate::{
     identify::Module,
@@ -30,8 +30,6 @@ use crate::{
 /// Functions whose beginnings are looked at, and how much of each.
 const MAX_FUNCTIONS: usize = 4 << 20;
 const BEGINNING: usize = 96;
-/// A program has one for each scheduler; one that has many more has something else.
-const MAX_POINTS: usize = 8;
 
 /// Offsets in a task's header (tokio/src/runtime/task/core.rs) and, in words of its vtable, that of its number.
 const VTABLE: u64 = 16;
@@ -61,7 +59,7 @@ impl Functions {
         found.spawns.dedup();
         found.exits.dedup();
         let counts = [found.spawns.len(), found.exits.len()];
-        if counts.iter().all(|count| (1..=MAX_POINTS).contains(count)) {
+        if counts.iter().all(|count| (1..=MAX_BIRTHS).contains(count)) {
             found
         } else {
             Self::default()

@@ -50,7 +50,10 @@ pub fn describe(trace: &Trace, types: &mut Reader<'_>, module: &str) -> Chain {
     let told: Vec<Told> = trace
         .nodes
         .iter()
-        .filter_map(|node| Some(tell(node, &*types.layout(node.of_type)?)))
+        .filter_map(|node| {
+            let layout = types.layout(node.of_type)?;
+            Some(tell(node, &layout, types.owns(&layout.name)))
+        })
         .collect();
     if told.len() != trace.nodes.len() {
         return nothing();
@@ -88,7 +91,8 @@ fn nothing() -> Chain {
     }
 }
 
-fn tell(node: &Node, layout: &Layout) -> Told {
+/// `is_own`: whether it is of one of the program's own crates, if that is known.
+fn tell(node: &Node, layout: &Layout, is_own: Option<bool>) -> Told {
     let (at, has_begun) = match &layout.shape {
         Shape::Coroutine { states, .. } => {
             let state = states.iter().find(|state| Some(state.value) == node.state);
@@ -100,7 +104,7 @@ fn tell(node: &Node, layout: &Layout) -> Told {
         _ => (Line::default(), true),
     };
     Told {
-        is_own: sites::is_own(&layout.name) && !is_library(at.file.as_deref()),
+        is_own: sites::is_own(&layout.name) && is_own.unwrap_or_else(|| !is_library(at.file.as_deref())),
         name: layout.name.clone(),
         at,
         has_begun,

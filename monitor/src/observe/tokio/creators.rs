@@ -7,7 +7,11 @@
 
 use std::{collections::HashSet, rc::Rc, time::Instant};
 
-use super::{futures::Names, program::Program, protocol::Step};
+use super::{
+    futures::Names,
+    program::Program,
+    protocol::{MAX_STEPS, Step},
+};
 use crate::{
     identify::{self, CodeAddress, Module, sites::Owner},
     model::{Frame, Site},
@@ -20,8 +24,6 @@ use crate::{
     },
 };
 
-/// Places that are found before they are met.
-const MAX_STEPS: usize = 8 << 10;
 /// How many libraries' functions may call one another.
 const MAX_DEPTH: usize = 6;
 /// What is looked through at once, and of all code.

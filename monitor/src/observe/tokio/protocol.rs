@@ -18,6 +18,11 @@ pub const MAX_FUTURES: usize = 32;
 pub const MAX_WANTED: usize = 1_024;
 /// Functions that places for probes are asked for at once.
 pub const MAX_POINTS: usize = 1_024;
+/// Functions that tasks are made by, and that they end by: a program has one for each scheduler. One that seems to have many
+/// more has something else.
+pub const MAX_BIRTHS: usize = 8;
+/// Places in the code that are found before they are met.
+pub const MAX_STEPS: usize = 8 << 10;
 /// Places in the code that are named at once, or told how to get on from.
 pub const MAX_NAMED: usize = 64;
 
@@ -136,6 +141,13 @@ pub struct Births {
     pub bias: u64,
     /// How to get on from places that are known before they are met.
     pub steps: Vec<(u64, Step)>,
+}
+
+impl Births {
+    /// Whether there are no more of them than can be true.
+    pub fn is_bounded(&self) -> bool {
+        self.spawns.len() <= MAX_BIRTHS && self.exits.len() <= MAX_BIRTHS && self.steps.len() <= MAX_STEPS
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

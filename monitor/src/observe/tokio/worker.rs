@@ -176,6 +176,9 @@ fn tell_creators(memory: &mut Memory, threads: &Threads, asker: &mut Asker<'_>) 
             let Answer::Births(births) = ask(asker, &Question::Births(who))? else {
                 return Err(asker.another_answer());
             };
+            if births.as_ref().is_some_and(|births| !births.is_bounded()) {
+                return Err(asker.another_answer());
+            }
             tracing::debug!(
                 "process {}: {}",
                 who.pid,

@@ -84,9 +84,9 @@ fn assert_counts(build: (&str, Flavor)) {
     }
     let expected: BTreeMap<&str, (u64, u64)> = match build.1 {
         Flavor::Stripped => BTreeMap::from([
-            ("made.rs:66", (50, 10)),
-            ("made.rs:107", (70, 20)),
-            ("made.rs:104", (30, 0)),
+            ("made.rs:69", (50, 10)),
+            ("made.rs:111", (70, 20)),
+            ("made.rs:108", (30, 0)),
         ]),
         _ => BTreeMap::from([("here", (50, 10)), ("make", (100, 20))]),
     };
@@ -169,8 +169,8 @@ fn tasks_tell_who_made_them() {
     };
     let expected = [
         ("all", 20),
-        ("tasks::made::Maker::here:66", 7),
-        ("tasks::made::make::{{closure}}:104", 9),
+        ("tasks::made::Maker::here:69", 7),
+        ("tasks::made::make::{{closure}}:108", 9),
     ];
     let expected: BTreeMap<String, u64> = expected.map(|(name, count)| (name.to_owned(), count)).into();
     daemon.until(pid, "all are told", |process| {

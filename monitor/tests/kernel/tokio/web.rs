@@ -31,8 +31,8 @@ fn handlers_that_never_answer_are_found_in_their_connections() {
         (["web::query", "oneshot::Receiver", "internal"], 7),
         (
             [
-                "hyper_util::server::conn::auto::UpgradeableConnection<…>",
-                "auto::UpgradeableConnection",
+                "axum::serve::handle_connection::{async block#3}<…>",
+                "select!",
                 "external",
             ],
             3,

@@ -8,6 +8,7 @@ use std::{
 
 use gimli::{Abbreviation, AttributeValue, EntriesRaw, Operation, Unit, UnitHeader};
 
+use super::crates::Crates;
 use crate::identify::{DebugSections, Slice};
 
 /// Modules and variables of one program that are kept.
@@ -45,6 +46,7 @@ pub struct Index {
     variables: Vec<(u64, u64)>,
     /// By a future's type: the type of its cell.
     pub cells: HashMap<u64, u64>,
+    pub crates: Crates,
     is_done: bool,
 }
 
@@ -71,6 +73,12 @@ struct Attributes<'a> {
 }
 
 impl Index {
+    /// Where the unit begins that a place lies in.
+    pub fn unit_of(&self, at: u64) -> Option<u64> {
+        let number = self.units.partition_point(|start| *start <= at);
+        self.units.get(number.checked_sub(1)?).copied()
+    }
+
     /// Goes on until then. Whether it is done. `polls`: the addresses of the poll functions that are looked for.
     pub fn advance(&mut self, sections: &DebugSections, polls: &HashSet<u64>, until: Instant) -> bool {
         let dwarf = sections.dwarf();
@@ -138,6 +146,9 @@ impl Index {
         start: u64,
         polls: &HashSet<u64>,
     ) -> gimli::Result<()> {
+        let text =
+            |text: Option<Slice<'_>>| String::from_utf8_lossy(text.unwrap_or_default().slice()).into_owned();
+        self.crates.add(&text(unit.name), &text(unit.comp_dir));
         let mut around = Around::default();
         let mut entries = unit.entries_raw(None)?;
         while !entries.is_empty() {
