@@ -100,8 +100,7 @@ pub fn minor(version: &str) -> u32 {
 /// The program, built by this version of Go unless that was done before. The error is [`Unsupported`] where the
 /// toolchain is missing.
 pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
-    let go = toolchain(version)
-        .ok_or_else(|| Unsupported(format!("no Go {version}: `cargo xtask setup --tests` brings it")))?;
+    let go = found(version)?;
     let folder = folders::outputs().join("go");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let output = folder.join(format!("{version}-{flavor:?}"));
@@ -112,37 +111,57 @@ pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
     let wanted = fingerprint(&sources, &go, flavor)?;
     if !output.exists() || fs::read_to_string(&stamp).ok().as_ref() != Some(&wanted) {
         // Go's own linker may be called with the name of what is to come: it is not left half done.
-        let mut command = Command::new(&go);
-        command
-            .current_dir(&sources)
-            .arg("build")
-            .args(flavor.flags())
-            .arg("-o")
-            .arg(&output)
-            .arg(".")
-            .env("CGO_ENABLED", if flavor.has_c() { "1" } else { "0" })
-            .env("GO111MODULE", "off")
-            .env("GOPROXY", "off")
-            .env("GOTOOLCHAIN", "local")
-            .env("GOFLAGS", "")
-            .env("GOCACHE", folder.join("cache"))
-            .env_remove("GOROOT");
-        let done = command
-            .output()
-            .with_context(|| format!("cannot run {}", go.display()))?;
-        if !done.status.success() {
-            bail!(
-                "{command:?}: {}\n{}",
-                done.status,
-                String::from_utf8_lossy(&done.stderr)
-            );
-        }
+        compile(&go, &sources, &output, flavor)?;
         if flavor == Flavor::NoSections {
             cut_section_headers(&output)?;
         }
         fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
     }
     Ok(Command::new(output))
+}
+
+/// A program of one file that the caller has written, in a folder of its own. The error is as that of [`build`].
+pub fn build_source(version: &str, source: &str, folder: &Path) -> Result<Command> {
+    let go = found(version)?;
+    fs::write(folder.join("main.go"), source)
+        .with_context(|| format!("cannot write to {}", folder.display()))?;
+    let output = folder.join("main");
+    compile(&go, folder, &output, Flavor::Plain)?;
+    Ok(Command::new(output))
+}
+
+fn compile(go: &Path, sources: &Path, output: &Path, flavor: Flavor) -> Result<()> {
+    let mut command = Command::new(go);
+    command
+        .current_dir(sources)
+        .arg("build")
+        .args(flavor.flags())
+        .arg("-o")
+        .arg(output)
+        .arg(".")
+        .env("CGO_ENABLED", if flavor.has_c() { "1" } else { "0" })
+        .env("GO111MODULE", "off")
+        .env("GOPROXY", "off")
+        .env("GOTOOLCHAIN", "local")
+        .env("GOFLAGS", "")
+        .env("GOCACHE", folders::outputs().join("go/cache"))
+        .env_remove("GOROOT");
+    let done = command
+        .output()
+        .with_context(|| format!("cannot run {}", go.display()))?;
+    if !done.status.success() {
+        bail!(
+            "{command:?}: {}\n{}",
+            done.status,
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+    Ok(())
+}
+
+fn found(version: &str) -> Result<PathBuf> {
+    Ok(toolchain(version)
+        .ok_or_else(|| Unsupported(format!("no Go {version}: `cargo xtask setup --tests` brings it")))?)
 }
 
 /// The `go` of a version such as `1.27`, whatever its patch release.

@@ -44,6 +44,7 @@ pub fn entry(frames: &[Frame]) -> Option<Site> {
         line: None,
         ..site(&rules, index)?
     })
+    .filter(|entry| !entry.function.starts_with(table::GO_RUNTIME))
 }
 
 /// Whether a function is the program's own, by its name alone.

@@ -52,6 +52,11 @@ impl Monitor {
                 break;
             }
         }
+        // Of what is missing the reason may be that it is no more, without anything new to be confirmed.
+        if !is_gone && !seen.incomplete.is_empty() {
+            let (later, _) = self.observe()?;
+            is_gone = of_pid(&later, pid).is_none_or(|now| now.process.id != seen.process.id);
+        }
         let mut told = [seen];
         self.tend_spawn_probes(&mut observations);
         self.tell_entries(&mut told, &records);

@@ -66,6 +66,12 @@ impl Counted<'_> {
         (of(SPAWNED), of(EXITED))
     }
 
+    /// Spawned and exited, all together.
+    pub fn sums(&self) -> (u64, u64) {
+        let of = |metric| self.totals(metric).values().sum();
+        (of(SPAWNED), of(EXITED))
+    }
+
     /// Whether the probes are attached; `None` when nothing is said of them.
     pub fn is_active(&self) -> Option<bool> {
         let (_, _, metrics) = self.daemon.get("/metrics");

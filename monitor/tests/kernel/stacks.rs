@@ -6,6 +6,7 @@ mod debug2;
 mod formats;
 mod labels;
 mod partial;
+mod refusals;
 
 use std::process::Output;
 

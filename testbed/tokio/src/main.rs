@@ -35,6 +35,8 @@ fn start(scenarios: &[(String, usize)]) {
 }
 
 fn main() {
+    #[cfg(console)]
+    console_subscriber::init();
     let (mut workers, mut runtimes) = (2, 1);
     let mut scenarios = Vec::new();
     for argument in env::args().skip(1) {

@@ -141,7 +141,7 @@ fn cpu_seconds(pid: u32) -> Result<f64> {
 }
 
 /// Peak resident memory of the monitor and its helper processes, added up, KiB.
-fn peak_kib(pid: u32) -> Result<f64> {
+pub fn peak_kib(pid: u32) -> Result<f64> {
     let mut total = 0.0;
     for pid in family(pid) {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;

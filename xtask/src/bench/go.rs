@@ -78,12 +78,13 @@ pub fn snapshot() -> Result<()> {
     let mut stacks = Vec::new();
     for _ in 0..ROUNDS {
         load.latency()?;
-        std::thread::sleep(Duration::from_millis(500));
-        late[0].push(load.latency()?.as_secs_f64());
         let taken = take(&pid)?;
         ours.push(taken.looks);
         whole.push(taken.wall);
         late[1].push(load.latency()?.as_secs_f64());
+        // The longer one waits, the later it is at most: as long as the whole command took.
+        std::thread::sleep(Duration::from_secs_f64(taken.wall));
+        late[0].push(load.latency()?.as_secs_f64());
         let timed = |path: &str| -> Result<f64> {
             let begun = Instant::now();
             load.get(path)?;

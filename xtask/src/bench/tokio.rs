@@ -11,10 +11,13 @@ use testbed::{
     tokio::{self, Flavor, NEWEST},
 };
 
-use super::{median, seconds};
+use super::{footprint::peak_kib, median, seconds};
 use crate::workspace;
 
 const MANY: usize = 100_000;
+const MOST: usize = 1_000_000;
+const BURST: usize = 100_000;
+const ROUNDS: usize = 3;
 
 /// A program with so many stuck tasks of four kinds, a ticker that keeps how late it was at most, and the means to dump its
 /// own tasks.
@@ -48,7 +51,7 @@ pub fn tasks() -> Result<()> {
     load.ask("late")?;
     std::thread::sleep(Duration::from_secs(8));
     let idle = load.ask("late")?;
-    let (mut lists, mut looks) = looks(load.target.pid())?;
+    let (mut lists, mut looks, _) = looks(load.target.pid(), "500ms", Duration::from_secs(8))?;
     let watched = load.ask("late")?;
     let dump = load.ask("dump")?;
     let dumped = load.ask("late")?;
@@ -79,15 +82,99 @@ pub fn tasks() -> Result<()> {
     Ok(())
 }
 
-/// s: how long the lists of tasks took, and how long all of each look, the first one first.
-fn looks(pid: u32) -> Result<(Vec<f64>, Vec<f64>)> {
+/// What a million of them take.
+pub fn million() -> Result<()> {
+    println!("\n## Tokio: {MOST} stuck tasks");
+    let load = Load::start(MOST)?;
+    load.ask("late")?;
+    std::thread::sleep(Duration::from_secs(8));
+    let idle = load.ask("late")?;
+    let (mut lists, mut looks, peak) = looks(load.target.pid(), "2s", Duration::from_secs(30))?;
+    let late = load.ask("late")?;
+    let first = looks.first().copied().unwrap_or_default();
+    println!(
+        "a list {:.2} s, the first look {first:.2} s, a later one {:.2} s; peak RSS {:.0} MiB, helper processes included; \
+         ticker late by {:.2} ms at most (nothing asked: {:.2} ms)",
+        median(&mut lists),
+        median(&mut looks),
+        peak / 1024.0,
+        late.as_secs_f64() * 1e3,
+        idle.as_secs_f64() * 1e3
+    );
+    Ok(())
+}
+
+/// What a program pays for being seen: the same one, plain, watched by us, and instrumented for tokio-console.
+pub fn console() -> Result<()> {
+    println!("\n## Tokio: what a program pays, {ROUNDS} rounds in turn of {BURST} tasks that end at once");
+    let plain = Instrumented::start(Flavor::Release)?;
+    let console = Instrumented::start(Flavor::Console)?;
+    let (mut alone, mut watched, mut instrumented) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        alone.push(plain.burst()?);
+        instrumented.push(console.burst()?);
+        let mut watcher = Command::new(workspace::taskleak())
+            .args(["run", "--listen", "127.0.0.1:0", "--interval", "3s"])
+            .args(["--pid", &plain.target.pid().to_string()])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        std::thread::sleep(Duration::from_secs(2));
+        let burst = plain.burst();
+        watcher.kill()?;
+        watcher.wait()?;
+        watched.push(burst?);
+    }
+    let [alone, watched, instrumented] = [alone, watched, instrumented].map(|mut times| median(&mut times));
+    println!("plain                  {alone:>8.0} ns a task");
+    println!("watched by taskleak    {watched:>8.0} ns");
+    println!("with console-subscriber{instrumented:>8.0} ns");
+    let memory = |flavor| -> Result<f64> {
+        let target = Target::start_command(tokio::build(NEWEST, flavor)?, &[&format!("notify={MANY}")])?;
+        std::thread::sleep(Duration::from_secs(3));
+        peak_kib(target.pid())
+    };
+    println!(
+        "{MANY} stuck tasks take {:.0} MiB in the plain program, {:.0} MiB in the instrumented one",
+        memory(Flavor::Release)? / 1024.0,
+        memory(Flavor::Console)? / 1024.0
+    );
+    Ok(())
+}
+
+/// A program that makes tasks when it is asked to.
+struct Instrumented {
+    target: Target,
+    socket: Socket,
+}
+
+impl Instrumented {
+    fn start(flavor: Flavor) -> Result<Self> {
+        let socket = Socket::new(&format!("bench-{flavor:?}"));
+        let mut command = tokio::build(NEWEST, flavor)?;
+        tokio::answer_on(&mut command, &socket);
+        // A port of its own, whoever else has tokio-console's.
+        command.env("TOKIO_CONSOLE_BIND", "127.0.0.1:0");
+        let target = Target::start_command(command, &[])?;
+        Ok(Self { target, socket })
+    }
+
+    /// ns of each.
+    fn burst(&self) -> Result<f64> {
+        let each = tokio::ask(&self.socket, &format!("burst {BURST}"))?;
+        Ok(each.as_nanos() as f64)
+    }
+}
+
+/// s: how long the lists of tasks took, and how long all of each look, the first one first; KiB: what it all took at its peak.
+fn looks(pid: u32, interval: &str, during: Duration) -> Result<(Vec<f64>, Vec<f64>, f64)> {
     let mut child = Command::new(workspace::taskleak())
         .args(["--log", "debug", "run", "--listen", "127.0.0.1:0"])
         .args([
             "--pid",
             &pid.to_string(),
             "--interval",
-            "500ms",
+            interval,
             "--blocked-after",
             "1s",
         ])
@@ -95,7 +182,8 @@ fn looks(pid: u32) -> Result<(Vec<f64>, Vec<f64>)> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()?;
-    std::thread::sleep(Duration::from_secs(8));
+    std::thread::sleep(during);
+    let peak = peak_kib(child.id())?;
     child.kill()?;
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -109,7 +197,7 @@ fn looks(pid: u32) -> Result<(Vec<f64>, Vec<f64>)> {
         looks.extend(seconds(look));
     }
     if looks.len() < 2 {
-        bail!("{} looks in 8 s", looks.len());
+        bail!("{} looks in {during:?}", looks.len());
     }
-    Ok((lists, looks))
+    Ok((lists, looks, peak))
 }

@@ -88,8 +88,13 @@ impl Asker {
         match tokio::time::timeout(PATIENCE, told).await {
             Ok(Ok(Ok(Some(tasks)))) => Ok(tasks),
             Ok(Ok(Ok(None))) => Err(Refusal::NoProcess(pid)),
-            Ok(Ok(Err(error))) => Err(Refusal::Failed(error.to_string())),
-            Ok(Err(_)) => Err(Refusal::Failed("the daemon is ending".to_owned())),
+            // With what it comes from: "failed" alone helps nobody.
+            Ok(Ok(Err(error))) => Err(Refusal::Failed(format!(
+                "no look: {:#}",
+                anyhow::Error::from(error)
+            ))),
+            // Nobody is there any more who could read it.
+            Ok(Err(_)) => Err(Refusal::Ending),
             Err(_) => Err(Refusal::Late),
         }
     }
@@ -101,6 +106,7 @@ enum Refusal {
     Hidden,
     NoProcess(u32),
     Busy,
+    Ending,
     Late,
     Failed(String),
 }
@@ -119,6 +125,7 @@ impl IntoResponse for Refusal {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "others are being told already: ask again in a moment".to_owned(),
             ),
+            Self::Ending => (StatusCode::SERVICE_UNAVAILABLE, "the daemon is ending".to_owned()),
             Self::Late => (
                 StatusCode::GATEWAY_TIMEOUT,
                 format!("not read within {} s", PATIENCE.as_secs()),
@@ -187,11 +194,10 @@ async fn try_answer(shared: &Shared, asked: Result<Asked, Refusal>) -> Result<Re
     }
     // Of a hundred thousand tasks that takes a while: others are answered meanwhile.
     let rendered = tokio::task::spawn_blocking(move || stacks::render(&told, &choice, format));
-    match rendered.await {
-        Ok(Ok(rendered)) => Ok((headers, Bytes::from(rendered)).into_response()),
-        Ok(Err(error)) => Err(Refusal::Failed(error.to_string())),
-        Err(error) => Err(Refusal::Failed(error.to_string())),
-    }
+    let failed = |error: String| Refusal::Failed(error);
+    let rendered = rendered.await.map_err(|error| failed(error.to_string()))?;
+    let rendered = rendered.map_err(|error| failed(error.to_string()))?;
+    Ok((headers, Bytes::from(rendered)).into_response())
 }
 
 /// `known`: the parameters that there are here. Who misspells one must not be told something else.

@@ -93,6 +93,10 @@ pub const PREFIXES: &[(&str, Role)] = &[
     ("__rust_", Role::Plumbing),
 ];
 
+/// Functions of Go's runtime. A thread that has these outermost takes up whatever work there is, and where its stack was left
+/// last is no part of what it is.
+pub const GO_RUNTIME: &str = "runtime.";
+
 /// Where a program begins, before any of its own code.
 pub const BEGINNING: &str = "_start";
 

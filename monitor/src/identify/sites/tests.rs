@@ -45,6 +45,17 @@ const STACKS: &[(&str, &str, &str, &str)] = &[
         "worker",
     ),
     (
+        "Go, an idle thread of the scheduler",
+        "
+        runtime.futex @ api : /go/src/runtime/sys_linux_amd64.s
+        runtime.futexsleep @ api : /go/src/runtime/os_linux.go
+        runtime.stopm @ api : /go/src/runtime/proc.go
+        runtime.schedule @ api : /go/src/runtime/proc.go
+        runtime.mcall @ api : /go/src/runtime/asm_amd64.s",
+        "runtime.futex",
+        "none",
+    ),
+    (
         "C, the main thread",
         "
         poll @ libc-2.31.so

@@ -33,6 +33,8 @@ impl Version {
         let digits = text.get(at + 4..)?;
         let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
         let first = text.get(at..)?.split_ascii_whitespace().next()?;
+        // Experiments stand behind it (cmd/link/internal/ld/main.go): after a space, in newer versions after a hyphen.
+        let first = first.split("-X:").next()?;
         // It becomes a label and a line of the log.
         let clean = first
             .chars()
@@ -119,12 +121,14 @@ mod tests {
             ("go1.26rc1", 26),
             ("devel go1.28-3f4164f508", 28),
             ("go1.24.11 X:nocoverageredesign", 24),
+            ("go1.26.6-X:goroutineleakprofile", 26),
         ] {
             let found = read(&record(2, &[text.len() as u8], text.as_bytes()), 0x4000).unwrap();
             assert_eq!((found.major, found.minor), (1, minor), "{text}");
         }
-        let version = Version::parse("go1.24.11 X:rangefunc").unwrap();
-        assert_eq!(version.text, "go1.24.11");
+        for text in ["go1.24.11 X:rangefunc", "go1.24.11-X:jsonv2,synctest"] {
+            assert_eq!(Version::parse(text).unwrap().text, "go1.24.11");
+        }
     }
 
     #[test]

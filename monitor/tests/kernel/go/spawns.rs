@@ -216,6 +216,86 @@ fn a_storm_is_noticed_between_two_passes() {
     }
 }
 
+/// At its first 4,000 places or at all 5,000 of them, by the signal that it gets, this makes a goroutine each.
+const MANY_PLACES: &str = r#"
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+//go:noinline
+func end() {}
+
+//go:noinline
+func makeAt(count int) {
+PLACES}
+
+func main() {
+	come := make(chan os.Signal, 1)
+	signal.Notify(come, syscall.SIGUSR1, syscall.SIGUSR2)
+	fmt.Println("ready")
+	for it := range come {
+		if it == syscall.SIGUSR1 {
+			makeAt(4000)
+		} else {
+			makeAt(5000)
+		}
+	}
+}
+"#;
+
+/// One that makes them at more places than any program has would take the room of the others'.
+#[test]
+fn who_makes_them_at_too_many_places_is_counted_no_more_and_that_is_said() {
+    let test = "go::spawns::places";
+    let place = |number: u32| format!("\tif count > {number} {{\n\t\tgo end()\n\t}}\n");
+    let source = MANY_PLACES.replace("PLACES", &(0..5_000).map(place).collect::<String>());
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("places-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let built = go::build_source(VERSION, &source, &folder);
+    let started = built.and_then(|command| Target::start_command(command, &[]));
+    fs::remove_dir_all(&folder).unwrap();
+    let Some(target) = testbed::or_skip(test, started).unwrap() else {
+        return;
+    };
+    let Some(neighbour) = Maker::start(test, VERSION, Flavor::Plain) else {
+        return;
+    };
+    let pid = target.pid();
+    let beside = neighbour.pid().to_string();
+    let daemon = watch(pid, &["--pid", &beside, "--probe-budget", "100%"]);
+    let (places, beside) = (counted(&daemon, pid), counted(&daemon, neighbour.pid()));
+    places.until_active();
+    beside.until_active();
+    target.signal(libc::SIGUSR1).unwrap();
+    until("4,000 places counted", || places.sums() == (4_000, 4_000));
+    assert_eq!(places.is_active(), Some(true));
+    target.signal(libc::SIGUSR2).unwrap();
+    until("refused", || places.is_active() == Some(false));
+    let log = daemon.log();
+    let said = format!("process {pid}: it makes goroutines at more than 4096 places");
+    let said = log.iter().filter(|line| line.contains(&said));
+    assert_eq!(said.count(), 1, "{log:#?}");
+    // What was counted stands, nothing is begun anew, and the other one's are counted as before.
+    target.signal(libc::SIGUSR1).unwrap();
+    assert_eq!(neighbour.ask("/spawn?long=7"), "made");
+    until("the other one's", || {
+        beside.made_and_ended("main.longJob", "main.spawnLong") == (7, 0)
+    });
+    thread::sleep(Duration::from_millis(600));
+    assert_eq!(places.sums(), (4_000, 4_000));
+    assert_eq!(
+        [places, beside].map(|it| it.is_active()),
+        [Some(false), Some(true)]
+    );
+    let lost = daemon.sample("taskleak_lost_events_total{cause=\"goroutine_sites_full\"}");
+    assert_eq!(lost, Some(0.0));
+}
+
 #[test]
 fn without_spawn_probes_there_are_no_series_of_goroutines() {
     let Some(target) = start(

@@ -6,8 +6,9 @@
  * racing N: as `stack`, but the pages come and go all the time, and N threads more (1,000 at most) sleep for two
  *     seconds, again and again, with a timeout in such a page. Who is caught by a missing page sleeps for good.
  * guest LIBRARY: two threads wait for good in LIBRARY's `guest_wait`.
- * fuse LIBRARY FOLDER served|unread|unanswered: the same with LIBRARY on a FUSE file system at FOLDER (in a mount namespace
- *     of its own), whose server then goes on, stops to read requests, or reads but never answers them.
+ * fuse LIBRARY FOLDER served|unread|unanswered|left: the same with LIBRARY on a FUSE file system at FOLDER (in a mount
+ *     namespace of its own), whose server then goes on, stops to read requests, or reads but never answers them; `left`:
+ *     stops, and is there for a minute, also when its process is no more.
  * churn: processes that fork, call exec, map and unmap code, start threads that wait, and die.
  */
 #define _GNU_SOURCE
@@ -280,10 +281,13 @@ static void stop(int signal) {
     stopped = signal;
 }
 
-static void serve(int fd, int answers_no_more) {
+static void serve(int fd, int answers_no_more, int outlives) {
     static char request[1 << 18];
     struct sigaction action = {.sa_handler = stop};
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (outlives)
+        alarm(60);
+    else
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
     sigaction(SIGUSR1, &action, NULL);
     while (!stopped)
         if (read(fd, request, sizeof request) > 0)
@@ -312,7 +316,7 @@ static void fuse(const char *library, const char *folder, const char *how) {
     pid_t server = fork();
     must(server >= 0, "fork");
     if (server == 0)
-        serve(fd, strcmp(how, "unanswered") == 0);
+        serve(fd, strcmp(how, "unanswered") == 0, strcmp(how, "left") == 0);
     close(fd);
     snprintf(path, sizeof path, "%s/libc.guest.so", folder);
     wait_in(path);

@@ -108,6 +108,43 @@ fn a_file_that_nobody_serves() {
     assert!(status.success(), "{status}");
 }
 
+/// Its file does not answer, and while that is waited for it ends: what was seen of it until then is told.
+#[test]
+fn who_ends_while_it_is_looked_at_is_told_in_part() {
+    let test = "hostile::who_ends_while_it_is_looked_at_is_told_in_part";
+    let folder = Folder::new("ends");
+    let Some(exe) = program(test, &folder) else { return };
+    let (library, at) = (folder.path("guest.so"), folder.path("mount"));
+    compile(GUEST, &library, &["-shared"]);
+    std::fs::create_dir(&at).unwrap();
+    let Some(mut hostile) = Hostile::start(test, &exe, &["fuse", &library, &at, "left"]) else {
+        return;
+    };
+    let pid = hostile.pid().to_string();
+    // It is looked at for the first time when it is asked for.
+    let daemon = Daemon::start(&["--pid", &pid, "--expose-stacks", "--interval", "50s"]);
+    let (status, head, body) = std::thread::scope(|scope| {
+        let ending = scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(1500));
+            // Who serves the file is another process, and stays.
+            hostile.child.kill().unwrap();
+            hostile.child.wait().unwrap();
+        });
+        let told = daemon.get(&format!("/api/v1/stacks?pid={pid}&format=json"));
+        assert!(ending.is_finished(), "the file was not waited for");
+        told
+    });
+    assert_eq!(status, 200, "{body}");
+    assert!(head.contains("taskleak-partial: true"), "{head}\n{body}");
+    let told: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        (&told["partial"], &told["complete"]),
+        (&true.into(), &false.into())
+    );
+    assert_eq!(told["tasks_total"]["thread"], 3, "{told}");
+    assert_eq!(daemon.get(&format!("/api/v1/stacks?pid={pid}")).0, 404);
+}
+
 /// To put a probe into a file the kernel reads it, on behalf of the monitor itself, which nobody could kill at a deadline.
 #[test]
 fn no_probe_is_put_into_a_file_that_a_process_serves() {

@@ -11,7 +11,7 @@ use testbed::{Program, Socket};
 use super::formats::cumulated;
 use crate::support::{Daemon, PATIENCE, start};
 
-fn over_socket(socket: &Socket, path: &str) -> (u16, Vec<u8>) {
+pub fn over_socket(socket: &Socket, path: &str) -> (u16, Vec<u8>) {
     exchange(UnixStream::connect(socket.path()).unwrap(), path)
 }
 
@@ -22,7 +22,7 @@ fn over_tcp(daemon: &Daemon, path: &str) -> (u16, Vec<u8>) {
 }
 
 /// Status and body.
-fn exchange(mut stream: impl Read + Write, path: &str) -> (u16, Vec<u8>) {
+pub fn exchange(mut stream: impl Read + Write, path: &str) -> (u16, Vec<u8>) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();

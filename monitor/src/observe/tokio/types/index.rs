@@ -8,6 +8,7 @@ use std::{
 
 use gimli::{Abbreviation, AttributeValue, EntriesRaw, Operation, Unit, UnitHeader};
 
+use super::crates::Crates;
 use crate::identify::{DebugSections, Slice};
 
 /// Modules and variables of one program that are kept.
@@ -45,6 +46,7 @@ pub struct Index {
     variables: Vec<(u64, u64)>,
     /// By a future's type: the type of its cell.
     pub cells: HashMap<u64, u64>,
+    pub crates: Crates,
     is_done: bool,
 }
 
@@ -144,6 +146,9 @@ impl Index {
         start: u64,
         polls: &HashSet<u64>,
     ) -> gimli::Result<()> {
+        let text =
+            |text: Option<Slice<'_>>| String::from_utf8_lossy(text.unwrap_or_default().slice()).into_owned();
+        self.crates.add(&text(unit.name), &text(unit.comp_dir));
         let mut around = Around::default();
         let mut entries = unit.entries_raw(None)?;
         while !entries.is_empty() {

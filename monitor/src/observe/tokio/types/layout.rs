@@ -1,5 +1,7 @@
 //! How a type lies in memory, as far as a future that somebody awaits may lie in it.
 
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
+
 use gimli::{
     AttributeValue, DebugInfoOffset, DebuggingInformationEntry, Dwarf, EntriesTreeNode, Unit, UnitOffset,
 };
@@ -92,17 +94,54 @@ type Variants = (Option<Tag>, Vec<(Option<u64>, Part, Line)>);
 /// One unit of the debug information.
 pub struct Source<'a, 'b> {
     pub dwarf: &'b Dwarf<Slice<'a>>,
-    pub unit: &'b Unit<Slice<'a>>,
+    pub units: &'b Units<'a>,
+    pub unit: Rc<Unit<Slice<'a>>>,
     pub start: u64,
     pub index: &'b Index,
+}
+
+/// Units by where they begin, as they were needed.
+#[derive(Default)]
+pub struct Units<'a>(RefCell<HashMap<u64, Option<Rc<Unit<Slice<'a>>>>>>);
+
+impl<'a, 'b> Source<'a, 'b> {
+    /// The unit that has a place.
+    pub fn of(at: u64, dwarf: &'b Dwarf<Slice<'a>>, units: &'b Units<'a>, index: &'b Index) -> Option<Self> {
+        let start = index.unit_of(at)?;
+        let unit = units
+            .0
+            .borrow_mut()
+            .entry(start)
+            .or_insert_with(|| {
+                let header = dwarf
+                    .debug_info
+                    .header_from_offset(DebugInfoOffset(start as usize));
+                header.and_then(|header| dwarf.unit(header)).ok().map(Rc::new)
+            })
+            .clone();
+        Some(Self {
+            dwarf,
+            units,
+            unit: unit?,
+            start,
+            index,
+        })
+    }
+
+    /// The unit that has a place, which may be another one: types that several use stand in one of them.
+    fn at(&self, at: u64) -> Option<Self> {
+        Self::of(at, self.dwarf, self.units, self.index)
+    }
+
+    fn offset(&self, at: u64) -> Option<UnitOffset> {
+        Some(UnitOffset(at.checked_sub(self.start)? as usize))
+    }
 }
 
 impl<'a> Source<'a, '_> {
     /// The layout of the type at a place of this unit.
     pub fn layout(&self, at: u64) -> gimli::Result<Layout> {
-        let mut tree = self
-            .unit
-            .entries_tree(Some(UnitOffset((at - self.start) as usize)))?;
+        let mut tree = self.unit.entries_tree(self.offset(at))?;
         let node = tree.root()?;
         let entry = node.entry();
         let own = self.name(entry);
@@ -148,15 +187,13 @@ impl<'a> Source<'a, '_> {
         let mut states = Vec::with_capacity(variants.len());
         for (value, part, at) in variants {
             let Some(value) = value else { continue };
-            let found = self.at(part.of_type, |source, offset| {
-                let mut tree = source.unit.entries_tree(Some(offset)).ok()?;
-                let node = tree.root().ok()?;
-                let is_suspended = source.name(node.entry()).starts_with("Suspend");
-                Some((is_suspended, source.parts(node).ok()?.0))
-            });
-            let Some((is_suspended, members)) = found else {
+            let Some(source) = self.at(part.of_type) else {
                 continue;
             };
+            let mut tree = source.unit.entries_tree(source.offset(part.of_type))?;
+            let node = tree.root()?;
+            let is_suspended = source.name(node.entry()).starts_with("Suspend");
+            let (members, _) = source.parts(node)?;
             let awaits = members.into_iter().find(|member| member.name == "__awaitee");
             states.push(Suspended {
                 value,
@@ -229,28 +266,9 @@ impl<'a> Source<'a, '_> {
     }
 
     fn size(&self, of_type: u64) -> Option<u64> {
-        self.at(of_type, |source, offset| {
-            number(&source.unit.entry(offset).ok()?, gimli::DW_AT_byte_size)
-        })
-    }
-
-    /// Looks at what stands at a place, in whichever unit that is: code that was put into another unit refers to types of the
-    /// one that it comes from, and so may types.
-    fn at<T>(&self, at: u64, look: impl FnOnce(&Source<'a, '_>, UnitOffset) -> Option<T>) -> Option<T> {
-        let length = self.unit.header.length_including_self() as u64;
-        if let Some(offset) = at.checked_sub(self.start).filter(|offset| *offset < length) {
-            return look(self, UnitOffset(offset as usize));
-        }
-        let start = self.index.unit_of(at)?;
-        let offset = DebugInfoOffset(start as usize);
-        let header = self.dwarf.debug_info.header_from_offset(offset).ok()?;
-        let unit = self.dwarf.unit(header).ok()?;
-        let source = Source {
-            unit: &unit,
-            start,
-            ..*self
-        };
-        look(&source, UnitOffset((at - start) as usize))
+        let source = self.at(of_type)?;
+        let entry = source.unit.entry(source.offset(of_type)?).ok()?;
+        number(&entry, gimli::DW_AT_byte_size)
     }
 
     fn line(&self, entry: &DebuggingInformationEntry<Slice<'a>>) -> Line {
@@ -270,7 +288,7 @@ impl<'a> Source<'a, '_> {
         let header = self.unit.line_program.as_ref()?.header();
         let file = header.file(index)?;
         let text = |value| {
-            let text = self.dwarf.attr_string(self.unit, value).ok()?;
+            let text = self.dwarf.attr_string(&self.unit, value).ok()?;
             Some(text.to_string_lossy().into_owned())
         };
         let name = text(file.path_name())?;
@@ -291,7 +309,7 @@ impl<'a> Source<'a, '_> {
     fn name(&self, entry: &DebuggingInformationEntry<Slice<'a>>) -> String {
         let name = entry
             .attr_value(gimli::DW_AT_name)
-            .and_then(|value| self.dwarf.attr_string(self.unit, value).ok());
+            .and_then(|value| self.dwarf.attr_string(&self.unit, value).ok());
         name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }
 

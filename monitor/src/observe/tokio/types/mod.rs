@@ -1,5 +1,6 @@
 //! The types of a program, from its debug information.
 
+mod crates;
 mod index;
 mod layout;
 
@@ -9,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use gimli::{DebugInfoOffset, Dwarf, Unit};
+use gimli::Dwarf;
 
 pub use layout::{Layout, Line, Part, Shape, Suspended, Tag, Variant};
 
@@ -18,7 +19,7 @@ use crate::{
     model::Site,
 };
 use index::Index;
-use layout::Source;
+use layout::{Source, Units};
 
 /// Types that are kept.
 const MAX_LAYOUTS: usize = 64 << 10;
@@ -58,7 +59,7 @@ impl Types {
     pub fn open(&mut self) -> Reader<'_> {
         Reader {
             dwarf: self.sections.dwarf(),
-            units: HashMap::new(),
+            units: Units::default(),
             index: &mut self.index,
             layouts: &mut self.layouts,
         }
@@ -68,8 +69,7 @@ impl Types {
 /// The types of a program, while they are looked up.
 pub struct Reader<'a> {
     dwarf: Dwarf<Slice<'a>>,
-    /// By where they begin.
-    units: HashMap<u64, Option<Unit<Slice<'a>>>>,
+    units: Units<'a>,
     index: &'a mut Index,
     layouts: &'a mut HashMap<u64, Option<Rc<Layout>>>,
 }
@@ -94,6 +94,11 @@ impl Reader<'_> {
             file: defined.file,
             line: defined.line,
         })
+    }
+
+    /// Whether something of this name is the program's own; `None` when its debug information does not tell.
+    pub fn owns(&self, name: &str) -> Option<bool> {
+        self.index.crates.own(name)
     }
 
     /// The type that a vtable of a `dyn Trait` belongs to.
@@ -132,20 +137,8 @@ impl Reader<'_> {
         layout
     }
 
-    fn read(&mut self, at: u64) -> Option<Layout> {
-        let start = self.index.unit_of(at)?;
-        let dwarf = &self.dwarf;
-        let unit = self.units.entry(start).or_insert_with(|| {
-            let offset = DebugInfoOffset(start as usize);
-            let header = dwarf.debug_info.header_from_offset(offset);
-            header.and_then(|header| dwarf.unit(header)).ok()
-        });
-        let source = Source {
-            dwarf,
-            unit: unit.as_ref()?,
-            start,
-            index: self.index,
-        };
+    fn read(&self, at: u64) -> Option<Layout> {
+        let source = Source::of(at, &self.dwarf, &self.units, self.index)?;
         source.layout(at).ok()
     }
 }
