@@ -78,9 +78,20 @@ pub fn owner(frames: &[Frame]) -> Owner {
     let innermost = |wanted: &dyn Fn(&Frame) -> bool| {
         let is_meant =
             |index: &usize| rules.role(*index) == Role::Own && rules.frame(*index).is_some_and(wanted);
-        (0..frames.len())
-            .find(is_meant)
-            .and_then(|index| site(&rules, index))
+        let mut all = (0..frames.len()).filter(is_meant);
+        let index = all.next()?;
+        // Line tables call the body of an async function, or a closure, by its number alone: around it are others.
+        let is_called = |index: &usize| {
+            let function = rules.frame(*index).and_then(|frame| frame.function.as_deref());
+            function.is_some_and(|function| !function.starts_with('{'))
+        };
+        let called = std::iter::once(index).chain(all).find(is_called).unwrap_or(index);
+        let frame = rules.frame(index)?;
+        Some(Site {
+            function: site(&rules, called)?.function,
+            file: frame.file.clone(),
+            line: frame.line,
+        })
     };
     let is_library = |frame: &Frame| frame.file.as_deref().is_some_and(is_library);
     match innermost(&|frame| !is_library(frame)) {

@@ -407,6 +407,12 @@ fn a_place_is_the_programs_before_it_is_a_librarys() {
         ("tokio::task::spawn::spawn @ app", "runtime"),
         ("core::ops::function::FnOnce::call_once @ app", "runtime"),
         ("app::listen::{{closure}} @ app", "own app::listen::{{closure}}"),
+        (
+            "{async_fn#0}<app::Connection> @ app : /src/app/serve.rs
+             app::main::{{closure}} @ app : /src/app/main.rs",
+            "own app::main::{{closure}}",
+        ),
+        ("{async_fn#0} @ app : /src/app/serve.rs", "own {async_fn#0}"),
         ("", "runtime"),
     ];
     for (stack, expected) in pairs {

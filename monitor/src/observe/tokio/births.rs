@@ -4,7 +4,8 @@
 //! - `OwnedTasks::bind_inner` of tokio/src/runtime/task/list.rs (1.30 and later). It writes the list's number into the task's
 //!   header, and then locks the list, or, from 1.35 on, finds the task's own number by the vtable to choose a part of it.
 //! - `OwnedTasks::remove` of the same file, or `release` of a scheduler that it was put into. It reads the list's number from
-//!   the header, and compares it with its own.
+//!   the header, and compares it with its own. Where that was put into each future's own functions, what they call is left:
+//!   `ShardedList::remove` of tokio/src/util/sharded_list.rs, which finds the part of the list that is to be locked as above.
 //!
 //! They are known by what their beginnings do, with symbols and without. A program with one future may have them put into
 //! others, and then nothing is counted.
@@ -47,14 +48,19 @@ pub struct Functions {
 impl Functions {
     /// Looks through a program for them.
     pub fn find(image: &Image, module: &Module) -> Self {
-        let mut found = Self::default();
+        let (mut found, mut removals) = (Self::default(), Vec::new());
         for function in module.functions(MAX_FUNCTIONS) {
             let code = image.some(function, BEGINNING, 1);
             match meaning(&code, function) {
                 Some(Meaning::Spawn) => found.spawns.push(function),
                 Some(Meaning::Exit { is_indirect }) => found.exits.push((function, is_indirect)),
+                Some(Meaning::Removal) => removals.push((function, false)),
                 None => {}
             }
+        }
+        // They may be called by the others, and by nobody else.
+        if found.exits.is_empty() {
+            found.exits = removals;
         }
         found.spawns.dedup();
         found.exits.dedup();
@@ -95,7 +101,11 @@ pub fn find(who: Who, placed: &Placed<Program>, functions: &Functions, memory: &
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
     Spawn,
-    Exit { is_indirect: bool },
+    Exit {
+        is_indirect: bool,
+    },
+    /// An exit that asks nobody whose the task is.
+    Removal,
 }
 
 /// What a register holds, of what is of interest.
@@ -120,11 +130,18 @@ fn meaning(code: &[u8], at: u64) -> Option<Meaning> {
     let mut known = Registers::default();
     known.set(Register::RDI, Some(Value::List));
     known.set(Register::RSI, Some(Value::Argument));
-    let (mut has_owner, mut compared) = (false, None);
+    let (mut has_owner, mut has_number, mut compared) = (false, false, None);
     for instruction in &mut Decoder::with_ip(64, code, at, DecoderOptions::NONE) {
         if let Some(is_indirect) = compared {
             // Another list's task is a panic.
             return (instruction.mnemonic() == Mnemonic::Jne).then_some(Meaning::Exit { is_indirect });
+        }
+        if instruction.op_count() > 1 && instruction.op1_kind() == OpKind::Memory {
+            let pair = [instruction.memory_base(), instruction.memory_index()].map(|it| known.get(it));
+            has_number |= pair.contains(&Some(Value::Argument)) && pair.contains(&Some(Value::IdOffset));
+        }
+        if has_owner && has_number {
+            return Some(Meaning::Spawn);
         }
         match instruction.code() {
             // A task that is in no list.
@@ -140,21 +157,15 @@ fn meaning(code: &[u8], at: u64) -> Option<Meaning> {
                 known.set(instruction.op0_register(), known.get(instruction.op1_register()));
             }
             Code::Mov_r64_rm64 => {
-                let [base, index] = [instruction.memory_base(), instruction.memory_index()];
-                let pair = [known.get(base), known.get(index)];
-                if has_owner
-                    && (pair == [Some(Value::Argument), Some(Value::IdOffset)]
-                        || pair == [Some(Value::IdOffset), Some(Value::Argument)])
-                {
-                    return Some(Meaning::Spawn);
-                }
-                let loaded = plain_displacement(&instruction).and_then(|at| behind(known.get(base)?, at));
+                let base = known.get(instruction.memory_base());
+                let loaded = plain_displacement(&instruction).and_then(|at| behind(base?, at));
                 known.set(instruction.op0_register(), loaded);
             }
             _ if has_owner && instruction.has_lock_prefix() => {
                 let is_lists = known.get(instruction.memory_base()) == Some(Value::List);
                 return is_lists.then_some(Meaning::Spawn);
             }
+            _ if has_number && instruction.has_lock_prefix() => return Some(Meaning::Removal),
             // A part of it.
             Code::Lea_r64_m => {
                 let part = known

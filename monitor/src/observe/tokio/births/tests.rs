@@ -53,8 +53,18 @@ const EXITS: [(&[u8], bool); 3] = [
     ),
 ];
 
+/// `ShardedList::remove` of tokio 1.54.
+const REMOVAL: &[u8] = &[
+    // push rbx; mov rbx, rsi; mov rax, [rsi+0x10]; mov rax, [rax+0x48]; mov rcx, [rdi]; mov rdx, [rdi+0x20];
+    // and rdx, [rsi+rax]; lea rdx, [rdx+2*rdx]; mov esi, 1; xor eax, eax; lock cmpxchg [rcx+8*rdx], esi
+    0x53, 0x48, 0x89, 0xf3, 0x48, 0x8b, 0x46, 0x10, 0x48, 0x8b, 0x40, 0x48, 0x48, 0x8b, 0x0f, 0x48, 0x8b,
+    0x57, 0x20, 0x48, 0x23, 0x14, 0x06, 0x48, 0x8d, 0x14, 0x52, 0xbe, 1, 0, 0, 0, 0x31, 0xc0, 0xf0, 0x0f,
+    0xb1, 0x34, 0xd1,
+];
+
 #[test]
 fn the_functions_are_known_by_what_they_do() {
+    assert_eq!(meaning(REMOVAL, 0x1000), Some(Meaning::Removal));
     for code in SPAWNS {
         assert_eq!(meaning(code, 0x1000), Some(Meaning::Spawn), "{code:x?}");
     }
@@ -70,7 +80,11 @@ fn the_functions_are_known_by_what_they_do() {
 /// No part of it may be missing, and none be another.
 #[test]
 fn nothing_else_is_taken_for_them() {
-    let all = SPAWNS.iter().copied().chain(EXITS.iter().map(|(code, _)| *code));
+    let all = SPAWNS
+        .iter()
+        .copied()
+        .chain(EXITS.iter().map(|(code, _)| *code))
+        .chain([REMOVAL]);
     for code in all {
         for length in 0..code.len() {
             assert_eq!(meaning(&code[..length], 0x1000), None, "{:x?}", &code[..length]);
