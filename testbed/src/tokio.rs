@@ -41,6 +41,8 @@ pub enum Flavor {
     Musl,
     /// As [`Self::Debug`], and able to dump its tasks itself (`Handle::dump`); of the newest version only.
     Dumping,
+    /// As [`Self::Release`], and instrumented for tokio-console; of the newest version only.
+    Console,
 }
 
 impl Flavor {
@@ -68,13 +70,14 @@ impl Flavor {
             Self::Stripped => "stripped",
             Self::Musl => "musl",
             Self::Dumping => "dumping",
+            Self::Console => "console",
         }
     }
 
     /// What is set of cargo's release profile.
     const fn settings(self) -> &'static [&'static str] {
         match self {
-            Self::Release | Self::V0 => &[],
+            Self::Release | Self::V0 | Self::Console => &[],
             Self::Debug | Self::Musl | Self::Dumping => &["debug=2"],
             Self::ThinLto => &["debug=2", "lto='thin'"],
             Self::Lines => &["debug='line-tables-only'"],
@@ -88,6 +91,7 @@ impl Flavor {
         match self {
             Self::V0 => "-Csymbol-mangling-version=v0",
             Self::Dumping => "--cfg tokio_unstable -Cforce-frame-pointers=yes",
+            Self::Console => "--cfg tokio_unstable --cfg console",
             _ => "",
         }
     }
@@ -103,6 +107,8 @@ impl Flavor {
 pub const VERSIONS: [&str; 4] = ["1.28.2", "1.35.1", "1.44.2", NEWEST];
 pub const NEWEST: &str = "1.54.1";
 const AXUM: &str = "0.8.9";
+const CONSOLE: &str = "0.5.0";
+const FUTURES: &str = "0.3.31";
 
 /// What tests are made with each day: each version and each flavor once.
 pub const SOME: [(&str, Flavor); 7] = [
@@ -155,18 +161,23 @@ pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
     } else {
         ", \"parking_lot\""
     };
-    let dumps = match flavor {
+    let more = match flavor {
         Flavor::Dumping => ", \"taskdump\"",
+        Flavor::Console => ", \"tracing\"",
         _ => "",
     };
     let features =
-        format!("\"io-util\", \"macros\", \"net\", \"rt-multi-thread\", \"sync\", \"time\"{locks}{dumps}");
+        format!("\"io-util\", \"macros\", \"net\", \"rt-multi-thread\", \"sync\", \"time\"{locks}{more}");
+    let mut dependencies = dependency("tokio", version, &features);
+    if flavor == Flavor::Console {
+        dependencies += &dependency("console-subscriber", CONSOLE, "");
+    }
     make(&Recipe {
         name: "tasks",
         sources: "tokio/src",
         version,
         flavor,
-        dependencies: dependency("tokio", version, &features),
+        dependencies,
     })
 }
 
@@ -178,12 +189,13 @@ pub fn build_web() -> Result<Command> {
         "\"macros\", \"net\", \"rt-multi-thread\", \"sync\", \"time\"",
     );
     let axum = dependency("axum", AXUM, "\"http1\", \"tokio\"");
+    let futures = dependency("futures-util", FUTURES, "\"std\"");
     make(&Recipe {
         name: "web",
         sources: "axum/src",
         version: NEWEST,
         flavor: Flavor::Debug,
-        dependencies: tokio + &axum,
+        dependencies: tokio + &axum + &futures,
     })
 }
 

@@ -1,6 +1,7 @@
 //! A web server of axum's that is asked by itself, over connections that stay: `hang=N` asks so often what is never answered,
 //! `idle=N` opens so many connections, has one answer on each, and asks nothing more; `slow=N` asks what is answered in an
-//! hour. Says `ready`, and stays.
+//! hour. `gather=N` starts so many tasks that wait for three of what is never answered at once, in a list, and `naps=N` so
+//! many that wait for three sleeps so. Says `ready`, and stays.
 
 use std::{
     env,
@@ -11,6 +12,7 @@ use std::{
 };
 
 use axum::{routing::get, Router};
+use futures_util::{stream::FuturesUnordered, StreamExt as _};
 use tokio::{net::TcpListener, sync::oneshot};
 
 /// Waits for an answer that nobody gives.
@@ -27,6 +29,16 @@ async fn query(answer: oneshot::Receiver<String>) -> String {
 async fn slow() -> &'static str {
     tokio::time::sleep(Duration::from_secs(3600)).await;
     "at last\n"
+}
+
+async fn gather() {
+    let mut all: FuturesUnordered<_> = (0..3).map(|_| report()).collect();
+    while all.next().await.is_some() {}
+}
+
+async fn naps() {
+    let mut all: FuturesUnordered<_> = (0..3).map(|_| slow()).collect();
+    while all.next().await.is_some() {}
 }
 
 async fn fine() -> &'static str {
@@ -54,16 +66,26 @@ async fn main() {
         .route("/slow", get(slow))
         .route("/fine", get(fine));
     tokio::spawn(async move { axum::serve(listener, routes).await });
+    let runtime = tokio::runtime::Handle::current();
     let asked = tokio::task::spawn_blocking(move || {
         for argument in env::args().skip(1) {
             let (name, count) = argument.split_once('=').unwrap();
+            let count: usize = count.parse().unwrap();
             let (path, is_answered) = match name {
                 "hang" => ("/report", false),
                 "slow" => ("/slow", false),
                 "idle" => ("/fine", true),
+                "gather" => {
+                    (0..count).for_each(|_| drop(runtime.spawn(gather())));
+                    continue;
+                }
+                "naps" => {
+                    (0..count).for_each(|_| drop(runtime.spawn(naps())));
+                    continue;
+                }
                 _ => panic!("there is no {name}"),
             };
-            for _ in 0..count.parse().unwrap() {
+            for _ in 0..count {
                 ask(server, path, is_answered);
             }
         }

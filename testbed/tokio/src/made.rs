@@ -1,4 +1,5 @@
-//! Tasks that are made when somebody asks for it, at three places, and that end when somebody asks for that.
+//! Tasks that are made while the program runs: when somebody asks for it, at three places, and they end when somebody asks for
+//! that; or late.
 
 use std::{
     sync::{mpsc, Mutex},
@@ -16,6 +17,25 @@ use tokio::{
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// `late=7` makes so many that never end, when the program has run for a while, and lets it end after another one.
+pub fn start(name: &str, count: usize) -> bool {
+    if name == "late" {
+        tokio::spawn(late(count));
+    }
+    name == "late"
+}
+
+async fn late(count: usize) {
+    time::sleep(Duration::from_secs(4)).await;
+    for _ in 0..count {
+        let (sender, receiver) = oneshot::channel();
+        std::mem::forget(sender);
+        tokio::spawn(job(receiver));
+    }
+    time::sleep(Duration::from_secs(4)).await;
+    std::process::exit(0);
+}
 
 /// What ends those that were made at each place: by a thread that is none of the runtime's, by a task, and by tokio's own
 /// code, which that task calls.
@@ -66,7 +86,7 @@ impl Maker {
         let _inside = self.handle.enter();
         for _ in 0..count {
             let (sender, receiver) = oneshot::channel();
-            tokio::spawn(job(receiver));
+            tokio::spawn(job(receiver)); // here
             HERE.lock().unwrap().push(sender);
         }
     }
@@ -105,10 +125,10 @@ async fn make(mut ordered: UnboundedReceiver<Order>) {
         for _ in 0..order.count {
             let (sender, receiver) = oneshot::channel();
             if order.among {
-                set.spawn(job(receiver));
+                set.spawn(job(receiver)); // among
                 AMONG.lock().unwrap().push(sender);
             } else {
-                tokio::spawn(job(receiver));
+                tokio::spawn(job(receiver)); // there
                 THERE.lock().unwrap().push(sender);
             }
         }

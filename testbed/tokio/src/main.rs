@@ -25,7 +25,9 @@ fn runtime(workers: usize) -> Runtime {
 
 fn start(scenarios: &[(String, usize)]) {
     for (name, count) in scenarios {
-        if !stuck::start(name, *count) && !healthy::start(name, *count) {
+        let is_known =
+            stuck::start(name, *count) || healthy::start(name, *count) || made::start(name, *count);
+        if !is_known {
             eprintln!("there is no {name}");
             std::process::exit(2);
         }
@@ -33,6 +35,8 @@ fn start(scenarios: &[(String, usize)]) {
 }
 
 fn main() {
+    #[cfg(console)]
+    console_subscriber::init();
     let (mut workers, mut runtimes) = (2, 1);
     let mut scenarios = Vec::new();
     for argument in env::args().skip(1) {

@@ -50,6 +50,8 @@ enum Bench {
     Tokio,
     /// A look at a million tokio tasks
     TokioMillion,
+    /// What a program with tokio pays for being watched, beside one that is instrumented for tokio-console
+    TokioConsole,
     /// Making tokio tasks with and without the probes that count them
     TokioSpawn,
     /// Verdicts on simulated processes: false alarms and time to detection, beside hand-written rules
@@ -70,6 +72,7 @@ impl Bench {
             Self::GoSpawn => go_spawn::go_spawn(),
             Self::Tokio => tokio::tasks(),
             Self::TokioMillion => tokio::million(),
+            Self::TokioConsole => tokio::console(),
             Self::TokioSpawn => tokio_spawn::tokio_spawn(),
             Self::Verdict => verdict::verdict(),
         }

@@ -16,6 +16,8 @@ use crate::workspace;
 
 const MANY: usize = 100_000;
 const MOST: usize = 1_000_000;
+const BURST: usize = 100_000;
+const ROUNDS: usize = 3;
 
 /// A program with so many stuck tasks of four kinds, a ticker that keeps how late it was at most, and the means to dump its
 /// own tasks.
@@ -100,6 +102,68 @@ pub fn million() -> Result<()> {
         idle.as_secs_f64() * 1e3
     );
     Ok(())
+}
+
+/// What a program pays for being seen: the same one, plain, watched by us, and instrumented for tokio-console.
+pub fn console() -> Result<()> {
+    println!("\n## Tokio: what a program pays, {ROUNDS} rounds in turn of {BURST} tasks that end at once");
+    let plain = Instrumented::start(Flavor::Release)?;
+    let console = Instrumented::start(Flavor::Console)?;
+    let (mut alone, mut watched, mut instrumented) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        alone.push(plain.burst()?);
+        instrumented.push(console.burst()?);
+        let mut watcher = Command::new(workspace::taskleak())
+            .args(["run", "--listen", "127.0.0.1:0", "--interval", "3s"])
+            .args(["--pid", &plain.target.pid().to_string()])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        std::thread::sleep(Duration::from_secs(2));
+        let burst = plain.burst();
+        watcher.kill()?;
+        watcher.wait()?;
+        watched.push(burst?);
+    }
+    let [alone, watched, instrumented] = [alone, watched, instrumented].map(|mut times| median(&mut times));
+    println!("plain                  {alone:>8.0} ns a task");
+    println!("watched by taskleak    {watched:>8.0} ns");
+    println!("with console-subscriber{instrumented:>8.0} ns");
+    let memory = |flavor| -> Result<f64> {
+        let target = Target::start_command(tokio::build(NEWEST, flavor)?, &[&format!("notify={MANY}")])?;
+        std::thread::sleep(Duration::from_secs(3));
+        peak_kib(target.pid())
+    };
+    println!(
+        "{MANY} stuck tasks take {:.0} MiB in the plain program, {:.0} MiB in the instrumented one",
+        memory(Flavor::Release)? / 1024.0,
+        memory(Flavor::Console)? / 1024.0
+    );
+    Ok(())
+}
+
+/// A program that makes tasks when it is asked to.
+struct Instrumented {
+    target: Target,
+    socket: Socket,
+}
+
+impl Instrumented {
+    fn start(flavor: Flavor) -> Result<Self> {
+        let socket = Socket::new(&format!("bench-{flavor:?}"));
+        let mut command = tokio::build(NEWEST, flavor)?;
+        tokio::answer_on(&mut command, &socket);
+        // A port of its own, whoever else has tokio-console's.
+        command.env("TOKIO_CONSOLE_BIND", "127.0.0.1:0");
+        let target = Target::start_command(command, &[])?;
+        Ok(Self { target, socket })
+    }
+
+    /// ns of each.
+    fn burst(&self) -> Result<f64> {
+        let each = tokio::ask(&self.socket, &format!("burst {BURST}"))?;
+        Ok(each.as_nanos() as f64)
+    }
 }
 
 /// s: how long the lists of tasks took, and how long all of each look, the first one first; KiB: what it all took at its peak.

@@ -115,7 +115,8 @@ impl CheckCommand {
         let watch = Watch {
             pid: pids.to_vec(),
             blocked_after: Some(self.blocked_after),
-            no_spawn_probes: Some(true),
+            // Who made a task is of interest to nobody else.
+            no_spawn_probes: Some(self.allow_created_by.is_empty()),
             ..Watch::default()
         };
         let options = watch

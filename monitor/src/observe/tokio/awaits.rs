@@ -3,16 +3,16 @@
 
 mod kinds;
 
-use std::ops::Range;
+use std::{collections::HashSet, ops::Range};
 
-pub use kinds::Kinds;
-use kinds::{bare, leads_on};
+pub use kinds::{Holds, Kinds};
+use kinds::{bare, leads_on, pointee};
 
 use super::{
     blocks::Blocks,
     cell,
     program::Program,
-    reasons::{Leaf, leaf},
+    reasons::{Leaf, is_list, leaf},
     task::Vtable,
     types::{Part, Reader, Shape, Tag, Variant},
 };
@@ -21,6 +21,8 @@ use crate::observe::programs::Placed;
 /// Futures within one another, and all that are looked at of one task.
 const MAX_DEPTH: u16 = 96;
 const MAX_NODES: usize = 256;
+/// Futures of one list that are looked at.
+const MAX_LISTED: usize = 64;
 /// Types that are gone through for one task.
 const MAX_STEPS: u32 = 16 << 10;
 /// Types around the stage of a cell.
@@ -40,8 +42,8 @@ pub struct Node {
     pub state: Option<u64>,
     /// How many are around it.
     pub depth: u16,
-    /// It awaits no other future that is known, and has a connection, or another thing of the world's, in it.
-    pub has_world: bool,
+    /// Of one that awaits no other future that is known: what is in it.
+    pub holds: Holds,
 }
 
 /// Several futures that are awaited at once, by a macro of tokio's.
@@ -156,7 +158,7 @@ impl Tracer<'_, '_> {
             of_type,
             state,
             depth,
-            has_world: false,
+            holds: Holds::Nothing,
         };
         if let Some(known) = leaf(&layout.name) {
             if known == Leaf::JoinHandle {
@@ -203,6 +205,10 @@ impl Tracer<'_, '_> {
                         trace,
                     );
                 }
+            }
+            Shape::Structure(_) if is_list(&layout.name) => {
+                // What is not as it should be has none.
+                let _ = self.listed(of_type, at, depth + 1, trace);
             }
             Shape::Structure(parts) => {
                 let has = |name: &str| parts.iter().any(|part| part.name == name);
@@ -265,16 +271,41 @@ impl Tracer<'_, '_> {
         }
     }
 
+    /// The futures of a `FuturesUnordered`, which are a list (futures-util 0.3, src/stream/futures_unordered/task.rs). Of those
+    /// that await the same one is told.
+    fn listed(&mut self, list: u64, at: u64, depth: u16, trace: &mut Trace) -> Option<()> {
+        let (head, head_at) = self.member(list, "head_all")?;
+        let task = pointee(&mut self.types, head)?;
+        let (future, future_at) = self.member(task, "future")?;
+        let (_, next_at) = self.member(task, "next_all")?;
+        let mut told: HashSet<Vec<Node>> = HashSet::new();
+        let mut next = self.word(at.wrapping_add(head_at))?;
+        for _ in 0..MAX_LISTED {
+            if next == 0 {
+                return Some(());
+            }
+            let before = trace.nodes.len();
+            self.follow(future, next.wrapping_add(future_at), depth, trace);
+            trace.level(before, depth);
+            if !told.insert(trace.nodes.get(before..)?.to_vec()) {
+                trace.nodes.truncate(before);
+            }
+            next = self.word(next.wrapping_add(next_at))?;
+        }
+        trace.is_cut = true;
+        Some(())
+    }
+
     /// Notes a future in which none was found that it awaits. `before`: how many there were before it was looked for one.
     fn end(&mut self, of_type: u64, depth: u16, before: usize, trace: &mut Trace) {
         if trace.nodes.len() == before && !trace.is_cut {
             let of_type = bare(&mut self.types, of_type);
-            let has_world = self.kinds.has_world(&mut self.types, of_type);
+            let holds = self.kinds.holds(&mut self.types, of_type);
             trace.nodes.push(Node {
                 of_type,
                 state: None,
                 depth,
-                has_world,
+                holds,
             });
         }
     }

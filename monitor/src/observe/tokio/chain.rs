@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    awaits::{Node, Together, Trace},
+    awaits::{Holds, Node, Together, Trace},
     names::short,
     reasons::{Meaning, meaning},
     types::{Layout, Line, Reader, Shape, Suspended},
@@ -42,7 +42,7 @@ struct Told {
     /// It is the program's own.
     is_own: bool,
     has_begun: bool,
-    has_world: bool,
+    holds: Holds,
 }
 
 /// What a trace says. `module`: the program's name.
@@ -108,7 +108,7 @@ fn tell(node: &Node, layout: &Layout, is_own: Option<bool>) -> Told {
         name: layout.name.clone(),
         at,
         has_begun,
-        has_world: node.has_world,
+        holds: node.holds,
     }
 }
 
@@ -232,10 +232,10 @@ fn waits(trace: &Trace, told: &[Told], inside: Range<usize>) -> Option<(String, 
 /// What the innermost future of a path waits for: what the program, or a library, calls of tokio's.
 fn of_path(path: &[&Told]) -> Option<(String, WaitClass)> {
     // Whatever timer is on the way ends the wait.
-    if path.iter().any(|told| meaning(&told.name) == Meaning::Passing) {
+    let last = path.last()?;
+    if last.holds == Holds::Futures || path.iter().any(|told| meaning(&told.name) == Meaning::Passing) {
         return None;
     }
-    let last = path.last()?;
     if !last.has_begun {
         return Some(("not polled yet".to_owned(), WaitClass::Internal));
     }
@@ -247,8 +247,14 @@ fn of_path(path: &[&Told]) -> Option<(String, WaitClass)> {
     };
     let called = path.iter().rev().take_while(is_runtimes).last().unwrap_or(last);
     match meaning(&called.name) {
-        Meaning::Open(word, _) if last.has_world => Some((word, WaitClass::External)),
-        Meaning::Open(word, class) => Some((word, class)),
+        Meaning::Open(word, class) => Some((
+            word,
+            if last.holds == Holds::World {
+                WaitClass::External
+            } else {
+                class
+            },
+        )),
         Meaning::Passing => None,
     }
 }

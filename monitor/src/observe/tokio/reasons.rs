@@ -13,7 +13,7 @@ pub enum Leaf {
 }
 
 /// Futures that are looked into no further.
-const LEAVES: [(&str, &str); 8] = [
+const LEAVES: [(&str, &str); 10] = [
     ("tokio::runtime::task::join::JoinHandle", "JoinHandle"),
     ("tokio::time::sleep::Sleep", "Sleep"),
     ("tokio::time::interval::Interval", "Interval"),
@@ -22,6 +22,14 @@ const LEAVES: [(&str, &str); 8] = [
     ("tokio::sync::notify::Notified", "Notified"),
     ("tokio::sync::notify::OwnedNotified", "Notified"),
     ("core::future::pending::Pending", "future::pending"),
+    (
+        "tokio_util::sync::cancellation_token::WaitForCancellationFuture",
+        "CancellationToken::cancelled",
+    ),
+    (
+        "tokio_util::sync::cancellation_token::WaitForCancellationFutureOwned",
+        "CancellationToken::cancelled",
+    ),
 ];
 
 /// Modules of tokio's, beginnings of their functions, and the type whose functions these are.
@@ -63,7 +71,9 @@ const WORLD: [&str; 5] = [
     "tokio::signal::",
 ];
 /// Connections, files and processes.
-const THINGS: [&str; 4] = [
+const THINGS: [&str; 6] = [
+    "h2::codec::Codec<",
+    "hyper::proto::h1::io::Buffered<",
     "tokio::io::async_fd::AsyncFd<",
     "tokio::io::poll_evented::PollEvented<",
     "tokio::net::",
@@ -76,16 +86,9 @@ const PASSING: [&str; 3] = [
     "tokio::task::coop::consume_budget",
 ];
 /// Types that hold futures out of sight: some of them may be timers.
-const COLLECTIONS: [&str; 8] = [
-    "BufferUnordered",
-    "Buffered",
-    "FuturesOrdered",
-    "FuturesUnordered",
-    "JoinAll",
-    "SelectAll",
-    "SelectOk",
-    "TryJoinAll",
-];
+const COLLECTIONS: [&str; 4] = ["JoinAll", "SelectAll", "SelectOk", "TryJoinAll"];
+/// One that has them in a list.
+const LIST: &str = "futures_util::stream::futures_unordered::FuturesUnordered<";
 const COPIES: &str = "tokio::io::util::";
 
 /// What somebody waits for.
@@ -107,6 +110,32 @@ pub fn leaf(name: &str) -> Option<Leaf> {
     })
 }
 
+/// Whether a type has futures in it, out of sight.
+pub fn is_collection(name: &str) -> bool {
+    let path = without_parameters(name);
+    COLLECTIONS
+        .iter()
+        .any(|known| path.rsplit("::").next() == Some(known))
+}
+
+/// Whether it has them in a list that can be followed.
+pub fn is_list(name: &str) -> bool {
+    name.starts_with(LIST)
+}
+
+/// Whether a trait object is a future.
+pub fn is_future(name: &str) -> bool {
+    let Some((_, object)) = name.split_once("dyn ") else {
+        return false;
+    };
+    let path = object.split(['<', '>', ' ', ',', ')']).next().unwrap_or_default();
+    [
+        "core::future::future::Future",
+        "futures_core::future::FusedFuture",
+    ]
+    .contains(&path)
+}
+
 /// Whether a trait object is a timer of hyper's, whoever made it.
 pub fn is_timer(name: &str) -> bool {
     name.contains("hyper::rt::timer::Sleep")
@@ -120,8 +149,7 @@ pub fn is_worlds(name: &str) -> bool {
 /// What it means that a future is awaited, by its type or function.
 pub fn meaning(name: &str) -> Meaning {
     let path = plain(name);
-    let is_collection = |name: &str| path.rsplit("::").next() == Some(name);
-    if PASSING.iter().any(|part| path.starts_with(part)) || COLLECTIONS.into_iter().any(is_collection) {
+    if PASSING.iter().any(|part| path.starts_with(part)) || is_collection(name) {
         return Meaning::Passing;
     }
     let class = if WORLD.iter().any(|part| path.starts_with(part)) {
@@ -276,10 +304,23 @@ mod tests {
             "tokio::time::sleep::Sleep",
             "tokio::time::interval::{impl#2}::tick",
             "tokio::time::timeout::Timeout<app::f>",
-            "futures_util::stream::futures_unordered::FuturesUnordered<app::f>",
+            "futures_util::future::join_all::JoinAll<app::f>",
         ] {
             assert_eq!(meaning(name), Meaning::Passing, "{name}");
         }
+    }
+
+    #[test]
+    fn of_trait_objects_futures_are_futures() {
+        let boxed = |of: &str| is_future(&format!("alloc::boxed::Box<{of}, alloc::alloc::Global>"));
+        assert!(boxed(
+            "(dyn core::future::future::Future<Output=()> + core::marker::Send)"
+        ));
+        assert!(boxed("dyn core::future::future::Future<Output=()>"));
+        assert!(!boxed(
+            "dyn hyper::rt::Executor<core::pin::Pin<alloc::boxed::Box<dyn core::future::future::Future<Output=()>>>>"
+        ));
+        assert!(!is_future("app::Future<u8>"));
     }
 
     #[test]

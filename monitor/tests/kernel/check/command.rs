@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use testbed::go::{self, Flavor};
+use testbed::{
+    go::{self, Flavor},
+    tokio,
+};
 
 use super::File;
 use crate::support::{PATIENCE, TASKLEAK, assert_valid, skip, stderr};
@@ -269,4 +272,21 @@ fn a_signal_to_us_is_passed_on() {
     unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+}
+
+/// Who made it was seen while the command ran.
+#[test]
+fn tokio_tasks_may_be_allowed_by_who_made_them() {
+    let built = tokio::build(tokio::NEWEST, tokio::Flavor::Debug);
+    let Some(program) = testbed::or_skip("check::command::tokio", built).unwrap() else {
+        return;
+    };
+    let program = program.get_program().to_str().unwrap();
+    for (maker, code) in [("made::late", 0), ("made::soon", 1)] {
+        let args = ["--kind", "tokio", "--allow-created-by", maker];
+        let output = check(&args, &[program, "late=3"]);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{maker}: {said}");
+        assert_eq!(said.contains("3 tokio tasks left behind"), code == 1, "{said}");
+    }
 }

@@ -38,6 +38,23 @@ fn untold((_, flavor): (&str, Flavor)) -> Vec<&'static str> {
     }
 }
 
+/// The function at a place of the program's sources: `…/src/stuck.rs:7:8`.
+fn placed(name: &str) -> Option<String> {
+    const SOURCES: [(&str, &str); 2] = [
+        ("stuck", include_str!("../../../../testbed/tokio/src/stuck.rs")),
+        (
+            "healthy",
+            include_str!("../../../../testbed/tokio/src/healthy.rs"),
+        ),
+    ];
+    SOURCES.into_iter().find_map(|(module, source)| {
+        let (_, place) = name.split_once(&format!("/src/{module}.rs:"))?;
+        let line: usize = place.split(':').next()?.parse().ok()?;
+        let (_, function) = source.lines().nth(line - 1)?.split_once("async fn ")?;
+        Some(format!("{module}::{}", function.split(['(', '<']).next()?))
+    })
+}
+
 /// A list has as many parts as there are processors, times four: whatever the numbers in it, it is found.
 #[test]
 fn few_tasks_are_found_whatever_their_number() {
@@ -86,10 +103,13 @@ fn every_task_is_listed_by_its_future() {
             .map(|(name, count)| (name.to_string(), *count))
             .collect();
         expected.insert("Future".to_owned(), BOXED);
-        // Without types nobody knows whether it is the body of a function or a block in it.
+        // Without types nobody knows whether it is the body of a function or a block in it. Of those that are freed alike
+        // the place is told.
         let seen: BTreeMap<String, u64> = live
             .iter()
             .map(|(name, count)| {
+                let placed = placed(name);
+                let name = placed.as_deref().unwrap_or(name);
                 let name = name.strip_suffix("::{async block}").unwrap_or(name);
                 let name = name.strip_prefix("tasks::").unwrap_or(name);
                 let is_boxed = name.starts_with("core::pin::Pin<alloc::boxed::Box<");

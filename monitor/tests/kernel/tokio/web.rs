@@ -6,12 +6,13 @@ use testbed::{Target, tokio};
 
 use super::bed::look;
 
-/// A handler that never answers is found within its connection's task; one that is to answer in an hour is not blocked; and
-/// a connection on which nothing is asked waits for the world.
+/// A handler that never answers is found within its connection's task, and one of several in a list of futures within that;
+/// what is to answer in an hour is not blocked; and a connection on which nothing is asked waits for the world.
 #[test]
 fn handlers_that_never_answer_are_found_in_their_connections() {
-    let started = tokio::build_web()
-        .and_then(|command| Target::start_command(command, &["hang=7", "slow=4", "idle=3"]));
+    let started = tokio::build_web().and_then(|command| {
+        Target::start_command(command, &["hang=7", "slow=4", "idle=3", "gather=5", "naps=2"])
+    });
     let Some(target) = testbed::or_skip("tokio::web", started).unwrap() else {
         return;
     };
@@ -28,7 +29,7 @@ fn handlers_that_never_answer_are_found_in_their_connections() {
         *groups.entry(key).or_insert(0) += group["count"].as_u64().unwrap();
     }
     let expected = [
-        (["web::query", "oneshot::Receiver", "internal"], 7),
+        (["web::query", "oneshot::Receiver", "internal"], 7 + 5),
         (
             [
                 "axum::serve::handle_connection::{async block#3}<…>",
@@ -51,24 +52,35 @@ fn handlers_that_never_answer_are_found_in_their_connections() {
         .map(|(key, count)| (key.map(str::to_owned), count))
         .collect();
     assert_eq!(groups, expected);
-    let stuck = process
-        .groups()
-        .iter()
-        .find(|group| group["block_site"]["function"] == "web::query")
-        .unwrap();
-    let names: Vec<&str> = stuck["stack"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|frame| frame["function"].as_str().unwrap())
-        .collect();
-    let report = names.iter().position(|name| *name == "web::report").unwrap();
-    assert_eq!(names[report - 1], "web::query", "{names:?}");
+    // Innermost first, of those of one entry.
+    let functions = |entry: &str| -> Vec<String> {
+        let group = process
+            .groups()
+            .iter()
+            .find(|group| {
+                let entry_of = group["entry"]["function"].as_str().unwrap_or_default();
+                group["block_site"]["function"] == "web::query" && entry_of.starts_with(entry)
+            })
+            .unwrap();
+        let frames = group["stack"].as_array().unwrap().iter();
+        frames
+            .map(|frame| frame["function"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let served = functions("axum::serve::handle_connection");
+    let report = served.iter().position(|name| name == "web::report").unwrap();
+    assert_eq!(served[report - 1], "web::query", "{served:?}");
     assert!(
-        names
+        served
             .last()
             .unwrap()
             .starts_with("axum::serve::handle_connection::"),
-        "{names:?}"
+        "{served:?}"
+    );
+    let gathered = functions("web::gather");
+    assert_eq!(
+        gathered[1..],
+        ["web::query", "web::report", "web::gather"],
+        "{gathered:?}"
     );
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::observe::tokio::{
-    reasons::{is_timer, is_worlds, leaf},
+    reasons::{is_collection, is_future, is_list, is_timer, is_worlds, leaf},
     types::{Layout, Reader, Shape},
 };
 
@@ -12,11 +12,22 @@ const MAX_NESTING: u32 = 48;
 /// References to references to a future.
 const MAX_REFERENCES: u32 = 8;
 
+/// What is in a future that awaits no other one that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Holds {
+    Nothing,
+    /// A thing of the world's: a connection, a file, a process.
+    World,
+    /// Futures that are out of sight: some of them may be timers.
+    Futures,
+}
+
 /// What is known of a program's types, by their places in `.debug_info`.
 #[derive(Debug, Default)]
 pub struct Kinds {
     leading: HashMap<u64, bool>,
     worldly: HashMap<u64, bool>,
+    hiding: HashMap<u64, bool>,
 }
 
 impl Kinds {
@@ -28,27 +39,30 @@ impl Kinds {
             of_type,
             0,
             &|layout| match &layout.shape {
-                _ if leaf(&layout.name).is_some() => Some(true),
+                _ if leaf(&layout.name).is_some() || is_list(&layout.name) => Some(true),
                 Shape::Coroutine { .. } => Some(true),
-                Shape::Dyn { .. } => Some(layout.name.contains("Future<") || is_timer(&layout.name)),
+                Shape::Dyn { .. } => Some(is_future(&layout.name) || is_timer(&layout.name)),
                 _ => None,
             },
         )
     }
 
-    /// Whether there is a thing of the world's in it: a connection, a file, a process.
-    pub fn has_world(&mut self, types: &mut Reader<'_>, of_type: u64) -> bool {
-        any_within(
-            types,
-            &mut self.worldly,
-            of_type,
-            0,
-            &|layout| match &layout.shape {
-                _ if is_worlds(&layout.name) => Some(true),
+    /// What is in a type.
+    pub fn holds(&mut self, types: &mut Reader<'_>, of_type: u64) -> Holds {
+        let mut any = |known: &mut HashMap<u64, bool>, is_so: fn(&str) -> bool| {
+            any_within(types, known, of_type, 0, &|layout| match &layout.shape {
+                _ if is_so(&layout.name) => Some(true),
                 Shape::Coroutine { .. } | Shape::Dyn { .. } => Some(false),
                 _ => None,
-            },
-        )
+            })
+        };
+        if any(&mut self.hiding, is_collection) {
+            Holds::Futures
+        } else if any(&mut self.worldly, is_worlds) {
+            Holds::World
+        } else {
+            Holds::Nothing
+        }
     }
 }
 
@@ -99,6 +113,19 @@ pub fn bare(types: &mut Reader<'_>, of_type: u64) -> u64 {
         };
     }
     bare
+}
+
+/// The type that a pointer points to, whatever is around the pointer.
+pub fn pointee(types: &mut Reader<'_>, of_type: u64) -> Option<u64> {
+    let mut inside = of_type;
+    for _ in 0..MAX_REFERENCES {
+        inside = match &types.layout(inside)?.shape {
+            Shape::Pointer(target) => return Some(*target),
+            Shape::Structure(parts) => parts.first()?.of_type,
+            _ => return None,
+        };
+    }
+    None
 }
 
 /// Whether what a pointer points to is awaited with it: not what others own as well.

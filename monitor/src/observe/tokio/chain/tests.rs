@@ -5,7 +5,7 @@ fn node(depth: u16) -> Node {
         of_type: 0,
         state: None,
         depth,
-        has_world: false,
+        holds: Holds::Nothing,
     }
 }
 
@@ -15,7 +15,11 @@ fn told(name: &str) -> Told {
         at: Line::default(),
         is_own: name.starts_with("app::"),
         has_begun: true,
-        has_world: name.starts_with("world::"),
+        holds: if name.starts_with("world::") {
+            Holds::World
+        } else {
+            Holds::Nothing
+        },
     }
 }
 
