@@ -41,6 +41,8 @@ struct TaskJson<'a> {
     spawn_site: Option<&'a Site>,
     made_by: Option<u64>,
     locked_to_thread: bool,
+    /// The program's own search for leaks (`goroutineleak` of Go's net/http/pprof) has found it.
+    leaked: bool,
     /// What the program calls it for its profiles (`runtime/pprof.Do`).
     labels: BTreeMap<&'a str, &'a str>,
     /// There are more labels, or longer ones, or some could not be read.
@@ -97,6 +99,7 @@ fn task<'a>(task: &'a Task, stacks: &mut Stacks<'a>) -> TaskJson<'a> {
         entry: task.entry.as_deref(),
         spawn_site: task.spawn_site.as_deref(),
         made_by: maker(task),
+        leaked: trace.is_some_and(|trace| trace.is_leaked),
         locked_to_thread: trace.is_some_and(|trace| trace.is_locked),
         labels: pairs.map(|(key, value)| (key.as_str(), value.as_str())).collect(),
         labels_truncated: labels.is_some_and(|labels| labels.truncated),
