@@ -190,6 +190,7 @@ mod tests {
                 age: None,
                 anchor: None,
                 made_by: None,
+                references: None,
                 trace: None,
             })),
         }

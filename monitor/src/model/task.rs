@@ -128,6 +128,8 @@ pub struct Facts {
     pub anchor: Option<Anchor>,
     /// Of the same kind.
     pub made_by: Option<u64>,
+    /// Of a tokio task: how many handles, wakers and lists refer to it; 255 where there are more.
+    pub references: Option<u8>,
     pub trace: Option<Trace>,
 }
 

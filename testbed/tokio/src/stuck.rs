@@ -111,6 +111,9 @@ pub fn start(name: &str, count: usize) -> bool {
             let child = tokio::spawn(never());
             tokio::spawn(join_handle(child));
         }),
+        "forgotten" => (0..count).for_each(|number| {
+            tokio::spawn(forgotten(number));
+        }),
         "tcp_read" => (0..count).for_each(|_| {
             tokio::spawn(tcp_read());
         }),
@@ -258,6 +261,12 @@ async fn dyn_future(number: usize) -> u32 {
 
 async fn never() {
     future::pending().await
+}
+
+/// Nobody has its handle, and nobody can wake it.
+async fn forgotten(number: usize) {
+    future::pending::<()>().await;
+    std::hint::black_box(number);
 }
 
 async fn join_handle(child: JoinHandle<()>) {

@@ -40,6 +40,8 @@ struct TaskJson<'a> {
     entry: Option<&'a Site>,
     spawn_site: Option<&'a Site>,
     made_by: Option<u64>,
+    /// Of a tokio task: how many handles, wakers and lists refer to it; 255 where there are more.
+    references: Option<u8>,
     locked_to_thread: bool,
     /// The program's own search for leaks (`goroutineleak` of Go's net/http/pprof) has found it.
     leaked: bool,
@@ -99,6 +101,7 @@ fn task<'a>(task: &'a Task, stacks: &mut Stacks<'a>) -> TaskJson<'a> {
         entry: task.entry.as_deref(),
         spawn_site: task.spawn_site.as_deref(),
         made_by: maker(task),
+        references: task.facts.as_ref().and_then(|facts| facts.references),
         leaked: trace.is_some_and(|trace| trace.is_leaked),
         locked_to_thread: trace.is_some_and(|trace| trace.is_locked),
         labels: pairs.map(|(key, value)| (key.as_str(), value.as_str())).collect(),

@@ -48,6 +48,7 @@ fn goroutine(id: u64, minutes: u64, stack: Arc<Stack>) -> Task {
             age: None,
             anchor: None,
             made_by: Some(1),
+            references: None,
             trace: Some(Trace {
                 order: id as u32,
                 is_hidden: false,

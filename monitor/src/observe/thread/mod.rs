@@ -259,6 +259,7 @@ fn facts(record: &TaskRecord, state: State, slept: Option<&Slept>) -> Facts {
         age: slept.map(|slept| age(record, slept.since)),
         anchor: slept.and_then(|slept| anchor(record, slept.since)),
         made_by: None,
+        references: None,
         trace: None,
     }
 }

@@ -46,6 +46,7 @@ pub fn read(blocks: &mut Blocks, placed: &Placed<Program>, address: u64) -> Opti
             id: word(&body, 0)?,
             vtable: linked,
             status: header.state.status(),
+            references: header.state.references(),
             sum: hasher.finalize(),
         },
         owner: header.owner,

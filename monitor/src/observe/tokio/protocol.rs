@@ -87,6 +87,8 @@ pub struct Record {
     pub id: u64,
     pub vtable: u64,
     pub status: Status,
+    /// 255 where there are more.
+    pub references: u8,
     /// Of its state and of its future's bytes: another one tells that it was polled.
     pub sum: u32,
 }

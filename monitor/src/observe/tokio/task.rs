@@ -107,6 +107,11 @@ impl State {
         references > 0 && references < MAX_REFERENCES && self.0 & (RUNNING | COMPLETE) != RUNNING | COMPLETE
     }
 
+    /// How many handles, wakers and lists refer to it; 255 where there are more.
+    pub fn references(self) -> u8 {
+        u8::try_from(self.0 >> REFERENCES).unwrap_or(u8::MAX)
+    }
+
     pub const fn status(self) -> Status {
         if self.0 & RUNNING != 0 {
             Status::Running

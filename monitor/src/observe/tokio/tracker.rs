@@ -32,6 +32,8 @@ pub struct Entry {
     sum: u32,
     chain: u32,
     pub status: Status,
+    /// 255 where there are more.
+    pub references: u8,
     /// Whether it was the same at the look before.
     pub is_still: bool,
     /// Whether it was known at the look before what it awaits.
@@ -53,6 +55,7 @@ impl Entry {
             sum: record.sum,
             chain: UNASKED,
             status: record.status,
+            references: record.references,
             is_still: false,
             was_known: false,
         }
@@ -140,6 +143,7 @@ mod tests {
             id,
             vtable: 1,
             status,
+            references: 1,
             sum,
         };
         Entry::new(&record, 0, now)

@@ -286,6 +286,7 @@ fn facts(entry: &Entry, chain: Option<&Kept>, now: u64) -> Facts {
             .then(|| Duration::from_nanos(now.saturating_sub(entry.since))),
         anchor: None,
         made_by: None,
+        references: Some(entry.references),
         trace: None,
     }
 }

@@ -52,3 +52,44 @@ fn every_task_is_told_with_what_it_awaits() {
     let text = String::from_utf8(text.stdout).unwrap();
     assert!(text.contains("3 tokio tasks: mpsc::Receiver::recv"), "{text}");
 }
+
+/// The list of its runtime's has one reference to each task, a waker that somebody keeps another one, and so has the handle
+/// of one that is to be joined.
+#[test]
+fn references_are_counted() {
+    let scenarios = ["oneshot=4", "join_handle=3", "forgotten=2"];
+    let Some(target) = start("tokio::stacks", (NEWEST, Flavor::Debug), &scenarios) else {
+        return;
+    };
+    let output = taskleak(&[
+        "stacks",
+        &target.pid().to_string(),
+        "--kind",
+        "tokio",
+        "--format",
+        "json",
+    ]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut references: BTreeMap<(String, u64), u64> = BTreeMap::new();
+    for task in document["tasks"].as_array().unwrap() {
+        let entry = task["entry"]["function"]
+            .as_str()
+            .unwrap()
+            .rsplit("::")
+            .next()
+            .unwrap();
+        let key = (entry.to_owned(), task["references"].as_u64().unwrap());
+        *references.entry(key).or_default() += 1;
+    }
+    let expected = [
+        (("oneshot_recv", 2), 4),
+        (("never", 2), 3),
+        (("join_handle", 2), 3),
+        (("forgotten", 1), 2),
+    ];
+    let expected: BTreeMap<(String, u64), u64> = expected
+        .into_iter()
+        .map(|((entry, references), count)| ((entry.to_owned(), references), count))
+        .collect();
+    assert_eq!(references, expected);
+}

@@ -147,6 +147,7 @@ impl Whole {
             reason: is_waiting.then(|| status.clone()),
             age: memory.tracker.age(entry).filter(|_| is_waiting),
             anchor: None,
+            references: None,
             made_by: Some(extra.parent).filter(|parent| *parent != 0),
             trace: Some(Trace {
                 order: extra.order,
