@@ -5,13 +5,13 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use testbed::{Program, Socket, Target};
 
 use super::daemon::{exchange, over_socket};
-use crate::support::{Daemon, start};
+use crate::support::{Daemon, PATIENCE, start};
 
 /// A thread of ours that stands still, until this is dropped.
 struct Stopped(i32);
@@ -65,6 +65,12 @@ fn watch(test: &str) -> (Target, Socket, Daemon) {
     let socket = Socket::new(&test.replace("::", "-"));
     let pid = target.pid().to_string();
     let daemon = Daemon::start(&["--pid", &pid, "--socket", socket.path(), "--interval", "50s"]);
+    // A thread gives itself its name when it begins.
+    let begun = Instant::now();
+    while sweeper(&daemon).is_none() {
+        assert!(begun.elapsed() < PATIENCE);
+        thread::sleep(Duration::from_millis(10));
+    }
     (target, socket, daemon)
 }
 
