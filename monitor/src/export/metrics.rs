@@ -97,7 +97,7 @@ metrics! {
     SPAWNED: Counter Process "taskleak_tasks_spawned_total" ["kind", "entry", "spawn_site"]
         "Tasks that the process has made since the spawn probes were attached.";
     EXITED: Counter Process "taskleak_tasks_exited_total" ["kind", "entry", "spawn_site"]
-        "Tasks that have ended since; of threads only those in taskleak_tasks_spawned_total.";
+        "Tasks that have ended since; of threads and tokio tasks only those in taskleak_tasks_spawned_total.";
     SPAWN_PROBES: Gauge Process "taskleak_spawn_probes_active" ["kind"]
         "1 while new tasks are being seen; while 0 the two totals stand still.";
     FUTEX_WAITS: Counter Process "taskleak_futex_waits_total" []

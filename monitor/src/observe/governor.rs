@@ -19,7 +19,7 @@ pub const GOROUTINE_COST: Duration = Duration::from_micros(1);
 /// Of the probe on polls of tokio tasks.
 pub const POLL_COST: Duration = Duration::from_micros(1);
 /// Of a probe on births or deaths of tokio tasks: it follows a stack, and counts.
-pub const BIRTH_COST: Duration = Duration::from_nanos(1_300);
+pub const BIRTH_COST: Duration = Duration::from_nanos(1_500);
 /// A short burst is not held against a process: what it takes is taken as if it had lasted that long at least.
 const BURST: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(60);

@@ -1,28 +1,28 @@
 //! The helper's side: reads programs with tokio in them, and their tasks.
 
+mod makers;
+
 use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     rc::Rc,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
+use makers::Makers;
+
 use super::{
     awaits::{Kinds, Trace, Tracer},
-    births::{self, Functions},
     blocks::Blocks,
     cell::{self, Cell},
     chain,
-    creators::Creators,
     futures::Names,
     lists::{List, Search},
     points,
     program::Program,
     protocol::{
-        Answer, Awaits, Batch, Births, MAX_FUTURES, MAX_NAMED, MAX_POINTS, MAX_WANTED, Outcome, Prepared,
-        Question, Step, Wanted,
+        Answer, Awaits, Batch, MAX_FUTURES, MAX_POINTS, MAX_WANTED, Outcome, Prepared, Question, Wanted,
     },
     task::{Status, Vtable},
     types::Types,
@@ -35,7 +35,6 @@ use crate::{
         helper::Who,
         memory::Memory,
         programs::{Placed, Programs, Unknown},
-        thread::spawns::Origin,
     },
 };
 
@@ -75,12 +74,6 @@ pub struct Inspector {
     makers: Lru<u64, Rc<Makers>>,
     /// Of programs by their number; `None` of those that have no debug information.
     debug: Lru<u64, Option<Debug>>,
-}
-
-/// Functions of a program that put tasks into lists, and how their callers are found.
-struct Makers {
-    functions: Functions,
-    steps: Vec<(u64, Step)>,
 }
 
 /// The debug information of a program.
@@ -330,93 +323,6 @@ impl Inspector {
             Some((place, offsets)) => Answer::Points(place.file, offsets),
             None => Answer::Points(PathBuf::new(), vec![None; polls.len()]),
         })
-    }
-
-    fn births(&mut self, who: Who, code: &mut identify::Inspector) -> Result<Option<Births>, Unknown> {
-        let number = self.program(who)?.program.number;
-        let known = self.makers.get(&number).cloned();
-        let until = Instant::now() + STEP;
-        let found = self.creators(who, code, |creators| {
-            let makers = known.unwrap_or_else(|| {
-                let functions = Functions::find(&creators.placed.program.image, &creators.module);
-                let steps = creators.steps(&functions.spawns, until);
-                Rc::new(Makers { functions, steps })
-            });
-            let births = births::find(who, creators.placed, &makers.functions, creators.memory);
-            let births = births.map(|births| Births {
-                steps: makers.steps.clone(),
-                ..births
-            });
-            (makers, births)
-        })?;
-        let Some((makers, births)) = found else {
-            return Ok(None);
-        };
-        self.makers.insert(number, makers, 0);
-        Ok(births)
-    }
-
-    fn steps(
-        &mut self,
-        who: Who,
-        places: &[u64],
-        code: &mut identify::Inspector,
-    ) -> Result<Vec<Step>, Unknown> {
-        let steps = self.creators(who, code, |creators| {
-            let places = places.iter().take(MAX_NAMED);
-            places.map(|place| creators.step(*place)).collect()
-        })?;
-        Ok(steps.unwrap_or_default())
-    }
-
-    fn origins(
-        &mut self,
-        who: Who,
-        places: &[(u64, u64)],
-        code: &mut identify::Inspector,
-    ) -> Result<Vec<Origin>, Unknown> {
-        let places = &places[..places.len().min(MAX_NAMED)];
-        let mut origins = Vec::with_capacity(places.len());
-        for (place, vtable) in places {
-            let entry = match vtable {
-                0 => None,
-                vtable => self.futures(who, &[*vtable], code)?.pop().flatten(),
-            };
-            let spawn_site = match place {
-                0 => None,
-                place => self
-                    .creators(who, code, |creators| creators.site(*place))?
-                    .flatten(),
-            };
-            origins.push(Origin {
-                entry: entry.map(Arc::new),
-                spawn_site: spawn_site.map(Arc::new),
-            });
-        }
-        Ok(origins)
-    }
-
-    /// `None` when nothing is known of a program's code.
-    fn creators<T>(
-        &mut self,
-        who: Who,
-        code: &mut identify::Inspector,
-        ask: impl FnOnce(&mut Creators<'_>) -> T,
-    ) -> Result<Option<T>, Unknown> {
-        let placed = self.program(who)?;
-        let mut memory = memory(who)?;
-        let at = placed.program.any_poll().wrapping_add(placed.bias);
-        let Some(module) = code.module(who.pid, who.tid, at) else {
-            return Ok(None);
-        };
-        Ok(Some(ask(&mut Creators {
-            who,
-            placed: &placed,
-            module,
-            code,
-            memory: &mut memory,
-            polls: &placed.program.polls(),
-        })))
     }
 
     fn program(&mut self, who: Who) -> Result<Placed<Program>, Unknown> {

@@ -27,6 +27,8 @@ const VTABLE: u64 = 0x2000;
 const STRING: u8 = 0x08;
 const DATA1: u8 = 0x0b;
 const REFERENCE: u8 = 0x13;
+/// As [`REFERENCE`], from the beginning of all units.
+const ANYWHERE: u8 = 0x10;
 const ADDRESS: u8 = 0x01;
 const EXPRESSION: u8 = 0x18;
 
@@ -68,25 +70,38 @@ const VARIABLE: u8 = 11;
 const VTABLE_TYPE: u8 = 12;
 
 fn abbreviations() -> Vec<u8> {
+    abbreviations_with(REFERENCE)
+}
+
+/// `reference`: the form of references.
+fn abbreviations_with(reference: u8) -> Vec<u8> {
+    let form = |form: u8| if form == REFERENCE { reference } else { form };
     let mut bytes = Vec::new();
     for (number, (tag, has_children, attributes)) in KINDS.iter().enumerate() {
         bytes.extend([number as u8 + 1, *tag, u8::from(*has_children)]);
-        bytes.extend(attributes.iter().flat_map(|(name, form)| [*name, *form]));
+        bytes.extend(attributes.iter().flat_map(|(name, of)| [*name, form(*of)]));
         bytes.extend([0, 0]);
     }
     bytes.push(0);
     bytes
 }
 
-/// Puts a unit together; types are referred to by a letter.
+/// Puts units together; types are referred to by a letter.
 #[derive(Default)]
 struct Maker {
+    starts: Vec<usize>,
     bytes: Vec<u8>,
     places: HashMap<char, u32>,
     references: Vec<(usize, char)>,
 }
 
 impl Maker {
+    /// A unit: length, version 4, offset of the abbreviations, size of an address.
+    fn begin(&mut self) -> &mut Self {
+        self.starts.push(self.bytes.len());
+        self.bytes(&[0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 8]).bytes(&[1])
+    }
+
     fn entry(&mut self, kind: u8, name: &str) -> &mut Self {
         self.bytes.push(kind);
         self.text(name)
@@ -129,30 +144,48 @@ impl Maker {
             .end()
     }
 
-    fn unit(mut self) -> Vec<u8> {
+    fn units(mut self) -> Vec<u8> {
         for (at, letter) in &self.references {
             self.bytes[*at..at + 4].copy_from_slice(&self.places[letter].to_le_bytes());
         }
-        let length = self.bytes.len() as u32 - 4;
-        self.bytes[..4].copy_from_slice(&length.to_le_bytes());
+        let mut end = self.bytes.len();
+        for start in self.starts.into_iter().rev() {
+            let length = (end - start - 4) as u32;
+            self.bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
+            end = start;
+        }
         self.bytes
     }
 }
 
 /// `async fn fetch` in `app`, in state 3 at line 12; its task's cell has it at 56.
 fn info() -> Vec<u8> {
+    info_in(1)
+}
+
+/// The same in one unit, or in two, of which the second refers to the first for numbers and for the state that waits.
+fn info_in(units: u32) -> Vec<u8> {
     let mut maker = Maker::default();
-    // Length, version 4, offset of the abbreviations, size of an address.
-    maker.bytes(&[0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 8]).bytes(&[1]);
+    maker.begin();
     maker.here('b').entry(BASE, "u8").bytes(&[1]);
+    let suspended = |maker: &mut Maker| {
+        maker.here('s').entry(STRUCTURE, "Suspend0").bytes(&[24]);
+        maker.member("__awaitee", 'n', 8).end();
+    };
+    if units == 2 {
+        suspended(&mut maker);
+        maker.end().begin();
+    }
     maker.entry(NAMESPACE, "app").entry(NAMESPACE, "fetch");
     maker.here('f').entry(STRUCTURE, "{async_fn_env#0}").bytes(&[24]);
     maker.bytes(&[VARIANTS]).refer('d');
     maker.here('d').member("__state", 'b', 16);
     maker.variant(0, "0", 'u', 10).variant(3, "3", 's', 12).end();
     maker.here('u').entry(STRUCTURE, "Unresumed").bytes(&[24]).end();
-    maker.here('s').entry(STRUCTURE, "Suspend0").bytes(&[24]);
-    maker.member("__awaitee", 'n', 8).end().end().end().end();
+    if units == 1 {
+        suspended(&mut maker);
+    }
+    maker.end().end().end();
     maker
         .entry(NAMESPACE, "tokio")
         .entry(NAMESPACE, "sync")
@@ -190,7 +223,7 @@ fn info() -> Vec<u8> {
         .text("{vtable_type}")
         .end();
     maker.end();
-    maker.unit()
+    maker.units()
 }
 
 fn types(info: &[u8], abbreviations: &[u8]) -> Types {
@@ -238,7 +271,16 @@ fn cell(state: u64) -> Vec<u64> {
 
 #[test]
 fn a_task_is_followed_to_what_it_awaits() {
-    let mut types = types(&info(), &abbreviations());
+    assert_followed(types(&info(), &abbreviations()));
+}
+
+/// Code that is put into another unit leaves its types behind.
+#[test]
+fn types_are_followed_from_unit_to_unit() {
+    assert_followed(types(&info_in(2), &abbreviations_with(ANYWHERE)));
+}
+
+fn assert_followed(mut types: Types) {
     let mut reader = types.open();
     let future = reader.future(POLL).unwrap();
     assert_eq!(reader.of_vtable(VTABLE), Some(future));
