@@ -12,7 +12,7 @@ use tokio::{
         mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender},
         oneshot,
     },
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time,
 };
 
@@ -66,7 +66,7 @@ impl Maker {
         }
     }
 
-    /// `here 7`, `there 7`, `among 7` make so many, `end here 7` ends so many of the first ones, and `burst 7` makes so many
+    /// `here 7`, `there 7`, `among 7`, `pointer 7` make so many, `end here 7` ends so many of the first ones, and `burst 7` makes so many
     /// that end at once: ns of each. `None` of everything else.
     pub fn answer(&self, question: &str) -> Option<u64> {
         let words: Vec<&str> = question.split_whitespace().collect();
@@ -75,6 +75,7 @@ impl Maker {
             ["here", _] => self.here(count),
             ["there", _] => self.there(count, false),
             ["among", _] => self.there(count, true),
+            ["pointer", _] => self.pointer(count),
             ["end", place, _] => end(place, count),
             ["burst", _] => return Some(self.burst(count)),
             _ => return None,
@@ -88,6 +89,17 @@ impl Maker {
             let (sender, receiver) = oneshot::channel();
             tokio::spawn(job(receiver)); // here
             HERE.lock().unwrap().push(sender);
+        }
+    }
+
+    /// By a call that no disassembler can follow.
+    fn pointer(&self, count: usize) {
+        let _inside = self.handle.enter();
+        let spawn = std::hint::black_box(tokio::spawn as fn(_) -> _);
+        for _ in 0..count {
+            let (sender, receiver) = oneshot::channel();
+            std::mem::forget(sender);
+            let _: JoinHandle<()> = spawn(job(receiver));
         }
     }
 

@@ -140,6 +140,35 @@ fn what_is_not_seen_is_said() {
     assert!(told.made().is_empty(), "{:?}", told.made());
 }
 
+/// Who calls by a pointer is known once it was met.
+#[test]
+fn callers_that_no_code_tells_are_learned() {
+    for build in [(NEWEST, Flavor::Debug), (NEWEST, Flavor::Stripped)] {
+        let Some(maker) = Maker::start("learned", build, &[]) else {
+            continue;
+        };
+        let daemon = watch(maker.pid(), &[]);
+        let told = counted(&daemon, maker.pid());
+        told.until_active();
+        let known = || jobs(told).into_iter().find(|(site, _)| !site.is_empty());
+        until("learned", || {
+            maker.ask("pointer 1");
+            thread::sleep(Duration::from_millis(200));
+            known().is_some()
+        });
+        for count in [20, 30] {
+            let before = known().unwrap().1.0;
+            maker.ask(&format!("pointer {count}"));
+            until("counted", || known().unwrap().1 == (before + count, 0));
+        }
+        // Those by which it was met.
+        assert!(jobs(told).get("").is_some_and(|(made, _)| *made > 0));
+        let site = known().unwrap().0;
+        let is_pointers = site.contains("::pointer") || site.contains("/made.rs:");
+        assert!(is_pointers, "{site}");
+    }
+}
+
 /// What was made while somebody looked says by whom, in groups and one by one; what is older does not, and is in the same group.
 #[test]
 fn tasks_tell_who_made_them() {
