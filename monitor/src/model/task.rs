@@ -143,6 +143,8 @@ pub struct Trace {
     pub status: Reason,
     pub minutes: u64,
     pub is_locked: bool,
+    /// The program's own search for leaks has found that nothing alive can wake it.
+    pub is_leaked: bool,
     /// Of testing/synctest, that it is in.
     pub bubble: Option<u64>,
     /// What the program says of whom it works for.

@@ -1,12 +1,13 @@
 //! A web server of axum's that is asked by itself, over connections that stay: `hang=N` asks so often what is never answered,
 //! `idle=N` opens so many connections, has one answer on each, and asks nothing more; `slow=N` asks what is answered in an
 //! hour. `gather=N` starts so many tasks that wait for three of what is never answered at once, in a list, and `naps=N` so
-//! many that wait for three sleeps so. Says `ready`, and stays.
+//! many that wait for three sleeps so; `wide=N` starts so many whose type has a name of 100 KB. Says `ready`, and stays.
 
 use std::{
     env,
     future,
     io::{Read as _, Write as _},
+    marker::PhantomData,
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -39,6 +40,27 @@ async fn gather() {
 async fn naps() {
     let mut all: FuturesUnordered<_> = (0..3).map(|_| slow()).collect();
     while all.next().await.is_some() {}
+}
+
+/// Each has a name that is twice as long as the one before.
+mod wide {
+    pub type A = (u64, u64);
+    pub type B = (A, A);
+    pub type C = (B, B);
+    pub type D = (C, C);
+    pub type E = (D, D);
+    pub type F = (E, E);
+    pub type G = (F, F);
+    pub type H = (G, G);
+    pub type I = (H, H);
+    pub type J = (I, I);
+    pub type K = (J, J);
+    pub type L = (K, K);
+    pub type M = (L, L);
+}
+
+async fn wide<T>(_: PhantomData<T>) {
+    report().await;
 }
 
 async fn fine() -> &'static str {
@@ -77,6 +99,10 @@ async fn main() {
                 "idle" => ("/fine", true),
                 "gather" => {
                     (0..count).for_each(|_| drop(runtime.spawn(gather())));
+                    continue;
+                }
+                "wide" => {
+                    (0..count).for_each(|_| drop(runtime.spawn(wide(PhantomData::<wide::M>))));
                     continue;
                 }
                 "naps" => {

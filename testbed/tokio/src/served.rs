@@ -55,7 +55,7 @@ async fn tick() {
     }
 }
 
-#[cfg(tokio_unstable)]
+#[cfg(all(tokio_unstable, not(console)))]
 fn dump(handle: &Handle) -> u64 {
     let begun = std::time::Instant::now();
     let dump = handle.block_on(handle.dump());
@@ -68,7 +68,7 @@ fn dump(handle: &Handle) -> u64 {
     begun.elapsed().as_nanos() as u64
 }
 
-#[cfg(not(tokio_unstable))]
+#[cfg(any(not(tokio_unstable), console))]
 fn dump(_: &Handle) -> u64 {
     0
 }

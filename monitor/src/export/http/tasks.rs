@@ -282,6 +282,28 @@ mod tests {
         assert_eq!(status("pid=7&format=text", &["pid"]), 400);
     }
 
+    /// The thread that sweeps ends before the daemon's last connections do.
+    #[test]
+    fn who_asks_a_daemon_that_is_ending_is_told_so() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let runtime = runtime.unwrap();
+        let status = |asker: &Asker| match runtime.block_on(asker.tasks(7, Format::Text)) {
+            Ok(_) => 200,
+            Err(refusal) => refusal.into_response().status().as_u16(),
+        };
+        let (asker, orders, _woken) = Asker::new().unwrap();
+        let ending = std::thread::spawn(move || {
+            let order = orders.recv().unwrap();
+            assert!(matches!(order, Order::Tasks(7, Format::Text, _)));
+        });
+        assert_eq!(status(&asker), 503, "it was asked already");
+        ending.join().unwrap();
+        assert_eq!(status(&asker), 503, "nobody is there");
+        asker.stop();
+    }
+
     #[test]
     fn patterns_are_taken_as_they_were_meant() {
         let Ok(asked) = parse(Some("pid=7&site=a%2Bb&site=c+d&blocked_after=1m30s"), &ALL) else {

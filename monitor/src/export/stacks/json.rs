@@ -43,6 +43,8 @@ struct TaskJson<'a> {
     /// Of a tokio task: how many handles, wakers and lists refer to it; 255 where there are more.
     references: Option<u8>,
     locked_to_thread: bool,
+    /// The program's own search for leaks (`goroutineleak` of Go's net/http/pprof) has found it.
+    leaked: bool,
     /// What the program calls it for its profiles (`runtime/pprof.Do`).
     labels: BTreeMap<&'a str, &'a str>,
     /// There are more labels, or longer ones, or some could not be read.
@@ -100,6 +102,7 @@ fn task<'a>(task: &'a Task, stacks: &mut Stacks<'a>) -> TaskJson<'a> {
         spawn_site: task.spawn_site.as_deref(),
         made_by: maker(task),
         references: task.facts.as_ref().and_then(|facts| facts.references),
+        leaked: trace.is_some_and(|trace| trace.is_leaked),
         locked_to_thread: trace.is_some_and(|trace| trace.is_locked),
         labels: pairs.map(|(key, value)| (key.as_str(), value.as_str())).collect(),
         labels_truncated: labels.is_some_and(|labels| labels.truncated),

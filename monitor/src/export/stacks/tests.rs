@@ -55,6 +55,7 @@ fn goroutine(id: u64, minutes: u64, stack: Arc<Stack>) -> Task {
                 status: reason,
                 minutes,
                 is_locked: id == 2,
+                is_leaked: false,
                 bubble: None,
                 labels: None,
                 prints_labels: false,

@@ -18,6 +18,7 @@ struct Key<'a> {
     state: State,
     reason: Option<&'a Reason>,
     is_blocked: bool,
+    is_leaked: bool,
     stack: Option<usize>,
     entry: Option<&'a Site>,
     spawn_site: Option<&'a Site>,
@@ -37,6 +38,7 @@ pub fn render(told: &ProcessTasks, tasks: &[&Task], each: bool) -> String {
             state: task.state(),
             reason: task.reason(),
             is_blocked: task.wait.is_some(),
+            is_leaked: is_leaked(task),
             stack: task.stack.as_ref().map(|stack| stacks.number(stack)),
             entry: task.entry.as_deref(),
             spawn_site: task.spawn_site.as_deref(),
@@ -104,9 +106,14 @@ fn group(text: &mut String, members: &[&Task]) {
     };
     let _ = writeln!(
         text,
-        "\n{}: {doing}{}{blocked}; {}",
+        "\n{}: {doing}{}{blocked}{}; {}",
         plural(members.len(), first.kind.noun()),
         ages(members),
+        if is_leaked(first) {
+            ", leaked as the program itself has found"
+        } else {
+            ""
+        },
         names(members),
     );
     match &first.stack {
@@ -139,6 +146,11 @@ fn group(text: &mut String, members: &[&Task]) {
         let ids: Vec<String> = chain.iter().take(IDS_SHOWN).map(u64::to_string).collect();
         let _ = writeln!(text, "    waiting for {}", ids.join(" → "));
     }
+}
+
+fn is_leaked(task: &Task) -> bool {
+    let trace = task.facts.as_ref().and_then(|facts| facts.trace.as_ref());
+    trace.is_some_and(|trace| trace.is_leaked)
 }
 
 /// ` for 2.0s to 3m 05s`, as far as it is known; waits that have only just been met have no age yet.

@@ -123,6 +123,8 @@ fn without_parameters(name: &str, most: usize) -> String {
         }
         before = c;
     }
+    // Of a name that was cut.
+    text.extend(std::iter::repeat_n('>', depth.min(most + 1)));
     text
 }
 
@@ -250,6 +252,8 @@ mod tests {
         assert_eq!(short(&wide), "app::serve<…>::{async block#3}<…>");
         let call = format!("app::call<fn() -> app::{}>", "a".repeat(90));
         assert_eq!(short(&call), "app::call<…>");
+        let cut = format!("app::wide<((u8, {}", "u8, ".repeat(90));
+        assert_eq!(short(&cut), "app::wide<…>");
     }
 
     proptest! {

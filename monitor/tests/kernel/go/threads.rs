@@ -41,7 +41,9 @@ fn threads_of_a_stripped_program_stand_where_those_of_another_do() {
             })
         };
         assert!(futex(&known), "Go {version}: {known:?}");
-        for flavor in [Flavor::Stripped, Flavor::NoSections, Flavor::Pie] {
+        let more = [Flavor::NoSections, Flavor::Pie];
+        let more = more.into_iter().filter(|_| *version == "1.27");
+        for flavor in [Flavor::Stripped].into_iter().chain(more) {
             let Some(told) = threads(version, flavor) else {
                 continue;
             };

@@ -11,7 +11,7 @@ use testbed::{
     go::{self, Flavor},
 };
 
-use super::told;
+use super::{json, tasks, told};
 use crate::go::bed;
 
 /// `goroutine?debug=2`, the arguments of calls made `...`.
@@ -273,6 +273,19 @@ fn leaked_ones_are_told_as_the_program_tells_them() {
         .iter()
         .filter(|(_, block)| block.contains(" (leaked)]:"));
     assert_eq!(leaked.count(), 3, "{}", both.ours);
+    let document = json(target.pid(), &["--kind", "goroutine"]);
+    let found = tasks(&document, |task| task["leaked"] == true);
+    assert_eq!(found.len(), 3, "{found:?}");
+    for task in found {
+        assert_eq!(task["reason"], "chan send", "{task}");
+    }
+    let text = told(target.pid(), &["--kind", "goroutine"]);
+    let said = "3 goroutines: chan send, internal, leaked as the program itself has found; ids ";
+    let unaged = |line: &str| match (line.find(" for "), line.find(", internal")) {
+        (Some(from), Some(to)) if from < to => format!("{}{}", &line[..from], &line[to..]),
+        _ => line.to_owned(),
+    };
+    assert!(text.lines().any(|line| unaged(line).starts_with(said)), "{text}");
     // Everybody can reach what those wait for.
     assert_eq!(both.heads("main.chanReceiveForever"), ["[chan receive]:"; 2]);
 }

@@ -1,17 +1,16 @@
-//! What who asks the daemon for tasks is told when there is no answer: the thread that would make it has no time, cannot, or
-//! is no more, or the process is no more.
+//! What who asks the daemon for tasks is told when there is no answer: the thread that would make it has no time or cannot,
+//! or the process is no more.
 
 use std::{
-    io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use testbed::{Program, Socket, Target};
 
 use super::daemon::{exchange, over_socket};
-use crate::support::{Daemon, start};
+use crate::support::{Daemon, PATIENCE, start};
 
 /// A thread of ours that stands still, until this is dropped.
 struct Stopped(i32);
@@ -65,6 +64,12 @@ fn watch(test: &str) -> (Target, Socket, Daemon) {
     let socket = Socket::new(&test.replace("::", "-"));
     let pid = target.pid().to_string();
     let daemon = Daemon::start(&["--pid", &pid, "--socket", socket.path(), "--interval", "50s"]);
+    // A thread gives itself its name when it begins.
+    let begun = Instant::now();
+    while sweeper(&daemon).is_none() {
+        assert!(begun.elapsed() < PATIENCE);
+        thread::sleep(Duration::from_millis(10));
+    }
     (target, socket, daemon)
 }
 
@@ -141,35 +146,6 @@ fn a_look_that_fails_is_told_with_its_reason_and_the_next_one_may_do() {
     let (status, body) = text(over_socket(&socket, &path(&target)));
     assert_eq!(status, 200, "{body}");
     assert!(body.contains("\n3 threads: futex"), "{body}");
-}
-
-#[test]
-fn a_daemon_that_is_ending_says_so() {
-    // Who asks too late finds nobody.
-    let told = (0..10).find_map(|number| {
-        let (target, socket, daemon) = watch(&format!("refusals::ending{number}"));
-        let mut connection = UnixStream::connect(socket.path()).unwrap();
-        let request = format!(
-            "GET {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n",
-            path(&target)
-        );
-        connection.write_all(request.as_bytes()).unwrap();
-        // It has to have been taken.
-        assert_eq!(over_socket(&socket, "/healthz").0, 200);
-        daemon.signal(libc::SIGTERM);
-        while sweeper(&daemon).is_some() {
-            thread::sleep(Duration::from_millis(1));
-        }
-        connection.write_all(b"\r\n").ok()?;
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer).ok()?;
-        let (status, _) = daemon.wait();
-        assert!(status.success());
-        Some(answer).filter(|answer| !answer.is_empty())
-    });
-    let told = told.unwrap();
-    assert!(told.starts_with("HTTP/1.1 503 "), "{told}");
-    assert!(told.ends_with("\r\n\r\nthe daemon is ending\n"), "{told}");
 }
 
 #[test]

@@ -11,7 +11,10 @@ use super::bed::look;
 #[test]
 fn handlers_that_never_answer_are_found_in_their_connections() {
     let started = tokio::build_web().and_then(|command| {
-        Target::start_command(command, &["hang=7", "slow=4", "idle=3", "gather=5", "naps=2"])
+        Target::start_command(
+            command,
+            &["hang=7", "slow=4", "idle=3", "gather=5", "naps=2", "wide=6"],
+        )
     });
     let Some(target) = testbed::or_skip("tokio::web", started).unwrap() else {
         return;
@@ -29,7 +32,7 @@ fn handlers_that_never_answer_are_found_in_their_connections() {
         *groups.entry(key).or_insert(0) += group["count"].as_u64().unwrap();
     }
     let expected = [
-        (["web::query", "oneshot::Receiver", "internal"], 7 + 5),
+        (["web::query", "oneshot::Receiver", "internal"], 7 + 5 + 6),
         (
             [
                 "axum::serve::handle_connection::{async block#3}<…>",
@@ -83,4 +86,10 @@ fn handlers_that_never_answer_are_found_in_their_connections() {
         ["web::query", "web::report", "web::gather"],
         "{gathered:?}"
     );
+    let wide = process.groups().iter().find(|group| {
+        let entry = group["entry"]["function"].as_str().unwrap_or_default();
+        entry.starts_with("web::wide<…>")
+    });
+    assert_eq!(wide.unwrap()["count"], 6, "{process:?}");
+    assert!(process.incomplete().is_empty(), "{:?}", process.incomplete());
 }

@@ -155,6 +155,7 @@ impl Whole {
                 status: marked(status, state, extra, memory.text(entry.reason), self.minor),
                 minutes: if is_waiting { extra.minutes } else { 0 },
                 is_locked: extra.is_locked,
+                is_leaked: is_waiting && extra.is_leaked,
                 bubble: extra.bubble,
                 labels: self.labels.of(id),
                 prints_labels: self.traces_labels,

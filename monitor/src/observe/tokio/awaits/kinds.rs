@@ -8,7 +8,9 @@ use crate::observe::tokio::{
 };
 
 /// Types around a future that does not await by itself. A web server's connection has twenty around what answers.
-const MAX_NESTING: u32 = 48;
+const MAX_NESTING: usize = 48;
+/// Types that are looked at for one.
+const MAX_STEPS: u32 = 16 << 10;
 /// References to references to a future.
 const MAX_REFERENCES: u32 = 8;
 
@@ -37,8 +39,7 @@ impl Kinds {
             types,
             &mut self.leading,
             of_type,
-            0,
-            &|layout| match &layout.shape {
+            &|layout: &Layout| match &layout.shape {
                 _ if leaf(&layout.name).is_some() || is_list(&layout.name) => Some(true),
                 Shape::Coroutine { .. } => Some(true),
                 Shape::Dyn { .. } => Some(is_future(&layout.name) || is_timer(&layout.name)),
@@ -50,7 +51,7 @@ impl Kinds {
     /// What is in a type.
     pub fn holds(&mut self, types: &mut Reader<'_>, of_type: u64) -> Holds {
         let mut any = |known: &mut HashMap<u64, bool>, is_so: fn(&str) -> bool| {
-            any_within(types, known, of_type, 0, &|layout| match &layout.shape {
+            any_within(types, known, of_type, &|layout: &Layout| match &layout.shape {
                 _ if is_so(&layout.name) => Some(true),
                 Shape::Coroutine { .. } | Shape::Dyn { .. } => Some(false),
                 _ => None,
@@ -71,29 +72,67 @@ fn any_within(
     types: &mut Reader<'_>,
     known: &mut HashMap<u64, bool>,
     of_type: u64,
-    nesting: u32,
     is_so: &impl Fn(&Layout) -> Option<bool>,
 ) -> bool {
-    if let Some(known) = known.get(&of_type) {
-        return *known;
-    }
-    if nesting > MAX_NESTING {
-        return false;
-    }
-    let Some(layout) = types.layout(of_type) else {
-        return false;
+    let mut search = Search {
+        types,
+        known,
+        is_so,
+        path: Vec::new(),
+        steps: 0,
     };
-    // A type that contains itself adds nothing.
-    known.insert(of_type, false);
-    let mut within = |of_type: u64| any_within(types, known, of_type, nesting + 1, is_so);
-    let found = is_so(&layout).unwrap_or_else(|| match &layout.shape {
-        Shape::Pointer(target) => leads_on(&layout.name) && within(*target),
-        Shape::Structure(parts) => parts.iter().any(|part| within(part.of_type)),
-        Shape::Enumeration { variants, .. } => variants.iter().any(|variant| within(variant.part.of_type)),
-        Shape::Coroutine { .. } | Shape::Dyn { .. } | Shape::Other => false,
-    });
-    known.insert(of_type, found);
-    found
+    search.any(of_type).0
+}
+
+struct Search<'a, 'b, F> {
+    types: &'b mut Reader<'a>,
+    known: &'b mut HashMap<u64, bool>,
+    is_so: &'b F,
+    /// The types around the one that is looked at.
+    path: Vec<u64>,
+    steps: u32,
+}
+
+impl<F: Fn(&Layout) -> Option<bool>> Search<'_, '_, F> {
+    /// With it the outermost type of the path that this was said without knowing.
+    fn any(&mut self, of_type: u64) -> (bool, usize) {
+        if let Some(known) = self.known.get(&of_type) {
+            return (*known, usize::MAX);
+        }
+        // A type that contains itself adds nothing.
+        if let Some(at) = self.path.iter().position(|around| *around == of_type) {
+            return (false, at);
+        }
+        self.steps += 1;
+        if self.path.len() >= MAX_NESTING || self.steps > MAX_STEPS {
+            return (false, usize::MAX);
+        }
+        let Some(layout) = self.types.layout(of_type) else {
+            return (false, usize::MAX);
+        };
+        let depth = self.path.len();
+        self.path.push(of_type);
+        let mut without = usize::MAX;
+        let mut within = |this: &mut Self, part: u64| {
+            let (found, at) = this.any(part);
+            without = without.min(at);
+            found
+        };
+        let found = (self.is_so)(&layout).unwrap_or_else(|| match &layout.shape {
+            Shape::Pointer(target) => leads_on(&layout.name) && within(self, *target),
+            Shape::Structure(parts) => parts.iter().any(|part| within(self, part.of_type)),
+            Shape::Enumeration { variants, .. } => {
+                variants.iter().any(|variant| within(self, variant.part.of_type))
+            }
+            Shape::Coroutine { .. } | Shape::Dyn { .. } | Shape::Other => false,
+        });
+        self.path.pop();
+        if found || without >= depth {
+            self.known.insert(of_type, found);
+            return (found, usize::MAX);
+        }
+        (found, without)
+    }
 }
 
 /// The type that a reference, pinned or not, is to.

@@ -17,6 +17,7 @@ pub use layout::{Layout, Line, Part, Shape, Suspended, Tag, Variant};
 use crate::{
     identify::{DebugSections, Slice},
     model::Site,
+    observe::tokio::names::short,
 };
 use index::Index;
 use layout::{Source, Units};
@@ -90,7 +91,7 @@ impl Reader<'_> {
         };
         let defined = defined.unwrap_or_default();
         Some(Site {
-            function: layout.name.clone(),
+            function: short(&layout.name),
             file: defined.file,
             line: defined.line,
         })
