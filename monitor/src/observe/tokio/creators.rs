@@ -137,10 +137,15 @@ impl Creators<'_> {
         let address = CodeAddress::Return(returns_to.wrapping_add(self.placed.bias));
         let frames = self.code.name(self.who.pid, self.who.tid, address);
         let frames: Vec<Frame> = frames.unwrap_or_default();
-        if frames.iter().any(|frame| frame.function.is_some()) {
-            return identify::sites::owner(&frames);
+        let owner = match frames.iter().any(|frame| frame.function.is_some()) {
+            true => identify::sites::owner(&frames),
+            false => Owner::Runtime,
+        };
+        if owner != Owner::Runtime || frames.iter().any(|frame| frame.file.is_some()) {
+            return owner;
         }
-        // A stripped program tells where its own code is by what a panic there would tell.
+        // Without debug information nobody tells of own code that was put into a library's, and a stripped program of none.
+        // What a panic there would tell does.
         let mut names = Names {
             placed: self.placed,
             module: &self.module,
