@@ -145,15 +145,12 @@ pub fn peak_kib(pid: u32) -> Result<f64> {
     let mut total = 0.0;
     for pid in family(pid) {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let peak = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .context("no VmHWM")?;
-        total += peak
-            .split_whitespace()
-            .next()
-            .context("no VmHWM")?
-            .parse::<f64>()?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        // One that has ended has no memory.
+        if let Some(peak) = peak {
+            let number = peak.split_whitespace().next().context("no number of VmHWM")?;
+            total += number.parse::<f64>()?;
+        }
     }
     Ok(total)
 }
