@@ -11,7 +11,7 @@ use super::{
     task::Vtable,
 };
 use crate::{
-    identify::{Module, clean},
+    identify::{Module, clean, sites::is_library},
     model::Site,
     observe::{
         memory::{
@@ -257,8 +257,5 @@ fn constant(instruction: &Instruction) -> Option<u64> {
 /// Whether a source is the program's: libraries come from registries, the standard library from where it was built.
 fn is_own(site: &Site) -> bool {
     let file = site.file.as_deref().unwrap_or_default();
-    !["/rustc/", "/registry/src/", "/git/checkouts/", "/library/"]
-        .iter()
-        .any(|part| file.contains(part))
-        && !file.starts_with("library/")
+    !is_library(file) && !file.contains("/library/") && !file.starts_with("library/")
 }
