@@ -8,6 +8,7 @@ pub mod helper;
 pub mod image;
 mod lookout;
 pub mod memory;
+mod numbers;
 mod place;
 mod programs;
 mod spawning;

@@ -11,6 +11,7 @@ use super::{
     books::{Books, Place},
     bpf::{Probes, SpawnCount, SpawnPlace},
     governor::{Governor, Order},
+    numbers::Numbers,
     thread::spawns::Origin,
 };
 use crate::model::{Kind, ProcessId, SpawnReport};
@@ -79,9 +80,7 @@ struct Watched<R: Counted> {
 pub struct Spawning<R: Counted> {
     governor: Governor,
     watched: HashMap<ProcessId, Watched<R>>,
-    /// Numbers that were given back, and the first that was never given.
-    free: Vec<u32>,
-    next: u32,
+    numbers: Numbers,
 }
 
 impl<R: Counted> Spawning<R> {
@@ -90,15 +89,16 @@ impl<R: Counted> Spawning<R> {
         Self {
             governor: Governor::new(budget, R::COST),
             watched: HashMap::new(),
-            free: Vec::new(),
-            next: 0,
+            numbers: Numbers::default(),
         }
     }
 
     /// A look at a process has come back.
     pub fn meet(&mut self, process: ProcessId, points: Option<Arc<R::Points>>, named: Vec<(Place, Origin)>) {
         if !self.watched.contains_key(&process) {
-            let Some(number) = self.number() else { return };
+            let Some(number) = self.numbers.take(R::MAX_PROCESSES) else {
+                return;
+            };
             let watched = Watched {
                 number,
                 points: None,
@@ -114,14 +114,6 @@ impl<R: Counted> Spawning<R> {
             watched.points = points.or(watched.points.take());
             watched.books.name(named);
         }
-    }
-
-    fn number(&mut self) -> Option<u32> {
-        self.free.pop().or_else(|| {
-            let next = Some(self.next).filter(|next| *next < R::MAX_PROCESSES)?;
-            self.next += 1;
-            Some(next)
-        })
     }
 
     /// What the kernel side knows a process by while its probes are attached.
@@ -163,7 +155,9 @@ impl<R: Counted> Spawning<R> {
             R::gone(probes, &numbers);
         }
         // What they counted is removed by now.
-        self.free.extend(numbers);
+        for number in numbers {
+            self.numbers.give_back(number);
+        }
         let now = Instant::now();
         for (id, watched) in &mut self.watched {
             watched.tell(*id, probes, &mut self.governor, now);

@@ -173,7 +173,7 @@ impl Tasks {
             } = view;
             observation.incomplete.extend(incomplete);
             for suspect in &suspects {
-                let seen = polls.as_ref().and_then(|polls| polls.seen(process, suspect));
+                let seen = polls.as_ref().and_then(|polls| polls.seen(process, suspect, now));
                 let same = now.saturating_sub(suspect.since);
                 let is_long = same >= threshold.as_nanos() as u64;
                 if is_long && !is_whole && !suspect.is_new && seen.is_none_or(|seen| !seen.is_watched) {

@@ -22,7 +22,7 @@ use crate::{
     observe::{
         bpf::Probes,
         governor::{Governor, Order, POLL_COST},
-        monotonic,
+        numbers::Numbers,
     },
 };
 
@@ -30,23 +30,6 @@ use crate::{
 const MAX_WATCHED: usize = 256 << 10;
 /// What one function may take of what a process's probes may take together.
 const SHARE: f64 = 0.25;
-
-/// Numbers that are given back, and the first that was never given.
-#[derive(Default)]
-struct Numbers {
-    free: Vec<u32>,
-    next: u32,
-}
-
-impl Numbers {
-    fn take(&mut self, limit: u32) -> Option<u32> {
-        self.free.pop().or_else(|| {
-            let next = Some(self.next).filter(|next| *next < limit)?;
-            self.next += 1;
-            Some(next)
-        })
-    }
-}
 
 /// What is held to the budget: functions each for itself, and processes.
 struct Governors {
@@ -110,11 +93,11 @@ impl Polls {
         }
     }
 
-    /// What is known of a task's polls.
-    pub fn seen(&self, process: ProcessId, suspect: &Suspect) -> Option<Seen> {
+    /// What is known of a task's polls. `now`: CLOCK_MONOTONIC ns.
+    pub fn seen(&self, process: ProcessId, suspect: &Suspect, now: u64) -> Option<Seen> {
         let watched = self.processes.get(&process)?.task(suspect)?;
         Some(Seen {
-            unpolled: watched.unpolled(suspect.since, monotonic())?,
+            unpolled: watched.unpolled(suspect.since, now)?,
             is_watched: watched.is_watched(),
         })
     }
@@ -194,7 +177,7 @@ impl Polls {
             if let Some(mut process) = self.processes.remove(&id) {
                 process.end(probes, &mut self.governors);
                 self.by_number.remove(&process.number);
-                self.numbers.free.push(process.number);
+                self.numbers.give_back(process.number);
             }
         }
     }

@@ -184,7 +184,7 @@ impl Process {
                         self.id.pid
                     );
                 }
-                governors.places.free.push(place);
+                governors.places.give_back(place);
                 self.refused.insert(offset);
                 None
             }
@@ -271,7 +271,7 @@ impl Process {
             .collect();
         for offset in taken {
             if let Some(probed) = self.probes.remove(&offset) {
-                governors.places.free.push(probed.place);
+                governors.places.give_back(probed.place);
                 probes.detach_tokio(probed.probe);
             }
         }
