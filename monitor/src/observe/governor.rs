@@ -35,11 +35,22 @@ pub enum Order {
 }
 
 struct Record {
+    /// Since then.
     runs: u64,
     since: Instant,
     /// Off until then.
     paused_until: Option<Instant>,
     next_pause: Duration,
+}
+
+impl Record {
+    fn elapsed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
+    fn begin_anew(&mut self, now: Instant) {
+        (self.runs, self.since) = (0, now);
+    }
 }
 
 /// Decides by process, or by whatever else probes are taken off together.
@@ -66,44 +77,46 @@ impl<K: Copy + Eq + Hash> Governor<K> {
         self.record(key, now).runs += runs;
     }
 
-    /// Whether the process's probes have run so often since the last [`Self::order`] that it is not to be waited for the
-    /// next one.
+    /// Whether the process's probes have run so often that the next call of [`Self::order`] is not to be waited for.
     pub fn is_urgent(&self, key: K, now: Instant) -> bool {
-        self.records.get(&key).is_some_and(|record| {
-            let elapsed = now.saturating_duration_since(record.since).max(BURST);
-            record.paused_until.is_none() && self.taken(record.runs) > self.budget * elapsed.as_secs_f64()
-        })
+        self.records
+            .get(&key)
+            .is_some_and(|record| record.paused_until.is_none() && self.is_over(record, now))
     }
 
-    fn taken(&self, runs: u64) -> f64 {
-        self.cost.as_secs_f64() * runs as f64
+    fn is_over(&self, record: &Record, now: Instant) -> bool {
+        let taken = self.cost.as_secs_f64() * record.runs as f64;
+        taken > self.budget * record.elapsed(now).max(BURST).as_secs_f64()
     }
 
-    /// What is to be done with the process's probes, by what they did since the last call for it.
+    /// What is to be done with the process's probes, by what they have done of late.
     pub fn order(&mut self, key: K, now: Instant) -> Order {
-        let (budget, cost) = (self.budget, self.cost);
+        self.record(key, now);
+        let record = &self.records[&key];
+        let (paused_until, is_over) = (record.paused_until, self.is_over(record, now));
         let record = self.record(key, now);
-        let (runs, elapsed) = (record.runs, now.saturating_duration_since(record.since));
-        (record.runs, record.since) = (0, now);
-        match record.paused_until {
-            Some(until) if now < until => return Order::Off,
-            Some(_) => {
-                record.paused_until = None;
-                return Order::On;
+        if let Some(until) = paused_until {
+            record.begin_anew(now);
+            if now < until {
+                return Order::Off;
             }
-            None => {}
-        }
-        let taken = cost.as_secs_f64() * runs as f64;
-        if taken <= budget * elapsed.as_secs_f64() {
-            // A quiet time makes the next pause a short one again.
-            if runs == 0 {
-                record.next_pause = FIRST_PAUSE;
-            }
+            record.paused_until = None;
             return Order::On;
         }
-        record.paused_until = Some(now + record.next_pause);
-        record.next_pause = (record.next_pause * 2).min(LONGEST_PAUSE);
-        Order::Off
+        if is_over {
+            record.begin_anew(now);
+            record.paused_until = Some(now + record.next_pause);
+            record.next_pause = (record.next_pause * 2).min(LONGEST_PAUSE);
+            return Order::Off;
+        }
+        if record.elapsed(now) >= BURST {
+            // A quiet time makes the next pause a short one again.
+            if record.runs == 0 {
+                record.next_pause = FIRST_PAUSE;
+            }
+            record.begin_anew(now);
+        }
+        Order::On
     }
 
     /// Forgets processes that are gone.
@@ -185,6 +198,27 @@ mod tests {
         now += SECOND;
         assert_eq!(governor.order(ID, now), Order::On);
         assert_eq!(burst(&mut governor, &mut now), 60 * SECOND);
+    }
+
+    #[test]
+    fn a_burst_is_borne_however_often_it_is_asked() {
+        let mut governor = Governor::new(0.01, GOROUTINE_COST);
+        let mut now = Instant::now();
+        governor.order(ID, now);
+        // 10 ms at once, a second's worth, which is looked at ten times in that second.
+        governor.ran(ID, 10_000, now);
+        for _ in 0..10 {
+            now += SECOND / 10;
+            assert_eq!(governor.order(ID, now), Order::On);
+        }
+        // Who never ceases is found out: 8 ms a tenth of a second.
+        let mut orders = Vec::new();
+        for _ in 0..2 {
+            governor.ran(ID, 8_000, now);
+            now += SECOND / 10;
+            orders.push(governor.order(ID, now));
+        }
+        assert_eq!(orders, [Order::On, Order::Off]);
     }
 
     #[test]
