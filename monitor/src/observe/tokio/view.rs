@@ -13,7 +13,7 @@ use super::{
     task::Status,
     tracker::{Awaited, Entry, Tracker},
 };
-use crate::model::{Cause, Facts, Kind, Reason, Site, Stack, State, Task, WaitClass};
+use crate::model::{Cause, Facts, Kind, Made, Reason, Site, Stack, State, Task, WaitClass};
 
 /// Futures of one process that are told apart.
 const MAX_FUTURES: usize = 64 << 10;
@@ -30,6 +30,8 @@ pub struct View {
     pub is_whole: bool,
     /// Those that wait for what need not come.
     pub suspects: Vec<Suspect>,
+    /// Tasks that have ended since the last look and are kept: who awaits them may just not have come to it.
+    pub passing: HashSet<u64>,
     /// The file that probes go into.
     pub file: PathBuf,
     /// Where the tasks lie, in their order.
@@ -215,6 +217,7 @@ impl Memory {
         let entries = self.tracker.entries();
         let mut tasks = Vec::with_capacity(entries.len());
         let mut suspects = Vec::new();
+        let mut passing = HashSet::new();
         for entry in entries {
             let future = self.futures.get(entry.future as usize);
             let chain = match entry.awaited() {
@@ -239,6 +242,9 @@ impl Memory {
                     is_new: !entry.was_known,
                 });
             }
+            if entry.status == Status::Kept && !entry.is_still {
+                passing.insert(entry.id);
+            }
             let is_long = now.saturating_sub(entry.since) >= threshold.as_nanos() as u64;
             if is_long && entry.awaited() == Awaited::Unknown {
                 incomplete.insert(Cause::TokioTypes);
@@ -246,12 +252,13 @@ impl Memory {
             tasks.push(Task {
                 kind: Kind::Tokio,
                 id: entry.id,
-                start: 0,
+                start: u64::from(entry.status == Status::Kept),
                 wait: None,
                 name: None,
                 stack: chain.filter(|_| whole).map(|chain| Arc::clone(&chain.stack)),
                 entry: future.and_then(|future| future.site.clone()),
                 spawn_site: None,
+                is_kept: entry.status == Status::Kept,
                 waits_for: None,
                 facts: whole.then(|| Box::new(facts(entry, chain, now))),
             });
@@ -261,6 +268,7 @@ impl Memory {
             tasks,
             is_whole: whole,
             suspects,
+            passing,
             file: self.file.clone(),
             addresses: entries.iter().map(|entry| entry.address).collect(),
             told: std::mem::take(&mut self.told),
@@ -270,21 +278,26 @@ impl Memory {
 }
 
 fn facts(entry: &Entry, chain: Option<&Kept>, now: u64) -> Facts {
-    let (state, reason) = match entry.status {
-        Status::Running => (State::Running, None),
-        Status::Notified => (State::Runnable, None),
-        Status::Idle => (State::Waiting, None),
-        Status::Complete => (State::Waiting, Some(Reason::Static("complete"))),
+    let state = match entry.status {
+        Status::Running => State::Running,
+        Status::Notified => State::Runnable,
+        Status::Idle => State::Waiting,
+        Status::Complete | Status::Kept => State::Complete,
     };
     let waits = chain.and_then(|chain| chain.waits.as_ref());
     Facts {
         state,
-        reason: reason.or_else(|| waits.map(|(reason, _)| reason.clone())),
+        reason: waits.map(|(reason, _)| reason.clone()),
         // Of one that was seen once only nothing is known.
         age: entry
             .is_still
             .then(|| Duration::from_nanos(now.saturating_sub(entry.since))),
         anchor: None,
+        // Whose birth was seen the probe's books tell.
+        made: entry.was_seen_before().then(|| Made {
+            ago: Duration::from_nanos(now.saturating_sub(entry.first)),
+            is_exact: false,
+        }),
         made_by: None,
         references: Some(entry.references),
         trace: None,
