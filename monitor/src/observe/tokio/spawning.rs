@@ -1,11 +1,15 @@
 //! Who makes tasks, in the monitor: the probes that count births and deaths, as `observe::spawning` keeps them, and where each
 //! task was made that was born while they were attached.
 
+mod ended;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
+
+use ended::Ended;
 
 use super::protocol::{Births, Step};
 use crate::{
@@ -25,8 +29,6 @@ use crate::{
 
 /// Places of one process that creators' stacks are followed through; what comes by others has no known creator.
 const MAX_STEPS: usize = 16 << 10;
-/// Tasks of one process that have ended and were not looked at yet; there are more only where looks do not come back.
-const MAX_ENDED: usize = 1 << 16;
 
 /// Tells [`Spawning`] how tasks are counted.
 enum Born {}
@@ -114,36 +116,8 @@ struct Known {
     floor: u64,
     /// Of the others that are there: where and when they were made, if that was seen.
     born: HashMap<u64, Option<TokioBirth>>,
-    /// By where they lay: tasks that have ended, and that may be kept.
-    ended: HashMap<u64, Ended>,
-}
-
-/// A task that had a handle when it ended.
-struct Ended {
-    birth: TokioBirth,
-    /// A look is under way that is to tell whether it is kept.
-    is_asked: bool,
-}
-
-impl Known {
-    /// What was seen of the birth of a task that is new here.
-    fn birth(
-        &self,
-        task: &Task,
-        address: u64,
-        number: Option<u32>,
-        probes: &mut Probes,
-    ) -> Option<TokioBirth> {
-        if task.is_kept {
-            let ended = self.ended.get(&address).filter(|ended| ended.is_asked);
-            return ended.map(|ended| ended.birth);
-        }
-        probes.tokio_born(TokioTask {
-            process: number?,
-            _pad: 0,
-            header: address,
-        })
-    }
+    /// Tasks that have ended, and that may be kept.
+    ended: Ended,
 }
 
 /// What a look is to tell of a process.
@@ -191,23 +165,19 @@ impl Creators {
                 ..Wanted::default()
             };
         };
-        for ended in known.ended.values_mut() {
-            ended.is_asked = true;
-        }
         Wanted {
             places,
             steps: known.wanted.clone(),
-            ended: known.ended.keys().copied().collect(),
+            ended: known.ended.ask(),
         }
     }
 
     /// Takes in which tasks have ended.
     pub fn take_ended(&mut self, probes: &mut Probes) {
-        let has_room = |known: &Known| known.ended.len() < MAX_ENDED;
         let owners: HashMap<u32, ProcessId> = self
             .known
             .iter()
-            .filter(|(_, known)| has_room(known))
+            .filter(|(_, known)| known.ended.has_room())
             .filter_map(|(id, _)| Some((self.spawning.number(*id)?, *id)))
             .collect();
         if owners.is_empty() {
@@ -216,8 +186,7 @@ impl Creators {
         for (task, birth) in probes.take_ended_tokio(|task| owners.contains_key(&task.process)) {
             let owner = owners.get(&task.process);
             if let Some(known) = owner.and_then(|owner| self.known.get_mut(owner)) {
-                let is_asked = false;
-                known.ended.insert(task.header, Ended { birth, is_asked });
+                known.ended.insert(task.header, birth);
             }
         }
     }
@@ -270,9 +239,17 @@ impl Creators {
         let now = monotonic();
         for (task, address) in tasks.iter_mut().zip(addresses) {
             let seen = match before.get(&task.id) {
-                Some(seen) => *seen,
-                None if task.id <= known.floor && !task.is_kept => continue,
-                None => known.birth(task, *address, attached, probes),
+                Some(Some(birth)) => Some(*birth),
+                _ if task.is_kept => known.ended.birth(*address),
+                Some(None) => None,
+                None if task.id <= known.floor => continue,
+                None => attached.and_then(|number| {
+                    probes.tokio_born(TokioTask {
+                        process: number,
+                        _pad: 0,
+                        header: *address,
+                    })
+                }),
             };
             known.born.insert(task.id, seen);
             let Some(birth) = seen else { continue };
@@ -286,7 +263,7 @@ impl Creators {
             }
         }
         if knows_kept {
-            known.ended.retain(|_, ended| !ended.is_asked);
+            known.ended.answered();
         }
     }
 
