@@ -97,7 +97,8 @@ impl Maker {
         }
     }
 
-    /// By a call that no disassembler can follow.
+    /// By a call that no disassembler can follow; a function of its own as well.
+    #[inline(never)]
     fn pointer(&self, count: usize) {
         let _inside = self.handle.enter();
         let spawn = std::hint::black_box(tokio::spawn as fn(_) -> _);
