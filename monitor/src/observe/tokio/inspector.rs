@@ -3,7 +3,7 @@
 mod makers;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     rc::Rc,
@@ -22,11 +22,15 @@ use super::{
     points,
     program::Program,
     protocol::{
-        Answer, Awaits, Batch, MAX_FUTURES, MAX_POINTS, MAX_WANTED, Outcome, Prepared, Question, Wanted,
+        self, Answer, Awaits, Batch, MAX_FUTURES, MAX_POINTS, MAX_WANTED, Outcome, Prepared, Question,
+        Wanted,
     },
     task::{Status, Vtable},
+    timers::{self, Timers},
     types::Types,
+    wakers::Wakers,
     walk::{Seen, Walk},
+    wheels::{self, Wheels},
 };
 use crate::{
     identify::{self, Lru},
@@ -60,6 +64,9 @@ const BATCH: usize = 16 << 10;
 #[derive(Default)]
 struct Known {
     lists: Vec<List>,
+    /// Where those of them stand that belong to no runtime.
+    of_sets: Vec<u64>,
+    wheels: Vec<Wheels>,
     looks: u32,
     /// The addresses and numbers of the tasks at the last look.
     tasks: Option<HashMap<u64, u64>>,
@@ -70,6 +77,7 @@ pub struct Inspector {
     programs: Programs<Program>,
     known: Lru<ProcessId, Known>,
     walk: Option<(Who, Walk)>,
+    timers: Option<(Who, Timers)>,
     /// Of programs by their number: who makes tasks.
     makers: Lru<u64, Rc<Makers>>,
     /// Of programs by their number; `None` of those that have no debug information.
@@ -88,6 +96,7 @@ impl Default for Inspector {
             programs: Programs::default(),
             known: Lru::new(MAX_PROCESSES, usize::MAX),
             walk: None,
+            timers: None,
             makers: Lru::new(MAX_MAKERS, usize::MAX),
             debug: Lru::new(MAX_DEBUG, MAX_DEBUG_BYTES),
         }
@@ -122,6 +131,7 @@ impl Inspector {
             Question::Prepare(who) => self.prepare(*who, code).map(Answer::Prepared),
             Question::Futures { who, vtables } => self.futures(*who, vtables, code).map(Answer::Futures),
             Question::Awaits(who, wanted) => self.awaits(*who, wanted).map(Answer::Awaits),
+            Question::Timers { who, threads } => self.timers(*who, threads).map(Answer::Timers),
             Question::Points { who, vtables } => self.points(*who, vtables),
             Question::Births(who) => self.births(*who, code).map(Answer::Births),
             Question::Steps { who, places } => self.steps(*who, places, code).map(Answer::Steps),
@@ -130,7 +140,7 @@ impl Inspector {
     }
 
     fn begin(&mut self, who: Who, threads: &[u64], stacks: &[u64], has_workers: bool) -> Result<(), Unknown> {
-        self.walk = None;
+        (self.walk, self.timers) = (None, None);
         let placed = self.program(who)?;
         let mut memory = memory(who)?;
         let mut search = Search {
@@ -150,10 +160,15 @@ impl Inspector {
             for list in search.locals_on(stacks) {
                 // A part of a runtime's list looks the same, and has the same number.
                 if known.lists.iter().all(|known| known.number != list.number) {
+                    known.of_sets.push(list.at());
                     known.lists.push(list);
                 }
             }
         }
+        let lists = &known.lists;
+        known
+            .of_sets
+            .retain(|set| lists.iter().any(|list| list.at() == *set));
         known.looks += 1;
         let lists: Vec<_> = known
             .lists
@@ -309,6 +324,60 @@ impl Inspector {
             answer.outcomes.push(Outcome::Chain { number, joins });
         }
         Ok(answer)
+    }
+
+    fn timers(&mut self, who: Who, threads: &[u64]) -> Result<protocol::Timers, Unknown> {
+        let mut timers = match self.timers.take() {
+            Some((of, timers)) if of == who => timers,
+            _ => self.begin_timers(who, threads)?,
+        };
+        if timers.advance() {
+            self.timers = Some((who, timers));
+            return Ok(protocol::Timers::default());
+        }
+        let placed = self.program(who)?;
+        let mut memory = memory(who)?;
+        let mut search = Search {
+            placed: &placed,
+            memory: &mut memory,
+        };
+        let (tasks, mut unknown, is_whole) = timers.end();
+        if !unknown.is_empty() {
+            // A thread that waits for a future itself is woken by what its variables have.
+            let own: HashSet<u64> = search.locals(threads, true).into_iter().map(|(own, _)| own).collect();
+            unknown.retain(|timer| !timer.wakes_owner_of(&own));
+        }
+        Ok(protocol::Timers {
+            is_last: true,
+            is_whole,
+            tasks: tasks.into_iter().collect(),
+            unknown: unknown.iter().map(timers::Unknown::number).collect(),
+        })
+    }
+
+    /// All wheels of a process; of each runtime whose tasks are known there must be one.
+    fn begin_timers(&mut self, who: Who, threads: &[u64]) -> Result<Timers, Unknown> {
+        let placed = self.program(who)?;
+        let mut memory = memory(who)?;
+        let mut search = Search {
+            placed: &placed,
+            memory: &mut memory,
+        };
+        let mut is_whole = false;
+        let mut all = Vec::new();
+        if let Some(known) = self.known.get(&who.process()) {
+            let everywhere = known.wheels.is_empty() || known.looks.is_multiple_of(EVERYWHERE);
+            known.wheels = wheels::find(&mut search, &known.wheels, threads, everywhere);
+            let has_one = |list: &List| known.wheels.iter().any(|wheels| wheels.are_of(list));
+            is_whole = !known.wheels.is_empty()
+                && known
+                    .lists
+                    .iter()
+                    .all(|list| known.of_sets.contains(&list.at()) || has_one(list));
+            all.clone_from(&known.wheels);
+        }
+        let wakers = Wakers::new(placed);
+        Ok(Timers::new(Blocks::new(memory), wakers, &all, is_whole))
     }
 
     fn points(&mut self, who: Who, vtables: &[u64]) -> Result<Answer, Unknown> {

@@ -16,6 +16,8 @@ pub enum Awaited {
     Number(u32),
     /// The debug information does not tell.
     Unknown,
+    /// Nor does it, but it is no timer.
+    Untimed,
 }
 
 /// A task as it was looked at. There may be a million of them.
@@ -36,12 +38,13 @@ pub struct Entry {
     pub references: u8,
     /// Whether it was the same at the look before.
     pub is_still: bool,
-    /// Whether it was known at the look before what it awaits.
+    /// Whether it was known at the look before what it awaits, or that it is no timer.
     pub was_known: bool,
 }
 
 const UNASKED: u32 = u32::MAX;
 const UNKNOWN: u32 = u32::MAX - 1;
+const UNTIMED: u32 = u32::MAX - 2;
 
 impl Entry {
     /// `now`: when it was read, CLOCK_MONOTONIC ns.
@@ -73,6 +76,7 @@ impl Entry {
         match self.chain {
             UNASKED => Awaited::Unasked,
             UNKNOWN => Awaited::Unknown,
+            UNTIMED => Awaited::Untimed,
             number => Awaited::Number(number),
         }
     }
@@ -82,6 +86,7 @@ impl Entry {
         self.chain = match awaited {
             Awaited::Unasked => UNASKED,
             Awaited::Unknown => UNKNOWN,
+            Awaited::Untimed => UNTIMED,
             Awaited::Number(number) => number,
         };
     }
@@ -118,7 +123,7 @@ impl Tracker {
                 entry.chain = known.chain;
                 entry.joins = known.joins;
                 entry.is_still = true;
-                entry.was_known = known.chain != UNASKED;
+                entry.was_known = !matches!(known.chain, UNASKED | UNKNOWN);
             }
         }
         self.entries = entries;

@@ -8,17 +8,21 @@ use std::{
 };
 
 use super::{
-    protocol::{Births, Chain},
+    protocol::{Births, Chain, Timers},
     spawning::Told,
     task::Status,
+    timed::{Known, Timed},
     tracker::{Awaited, Entry, Tracker},
 };
-use crate::model::{Cause, Facts, Kind, Reason, Site, Stack, State, Task, WaitClass};
+use crate::model::{Cause, Facts, Frame, Kind, Reason, Site, Stack, State, Task, WaitClass};
 
 /// Futures of one process that are told apart.
 const MAX_FUTURES: usize = 64 << 10;
 /// Chains of one process that are told apart.
 const MAX_CHAINS: usize = 20_000;
+
+/// What tasks wait for of which nothing else is known than that it is no timer.
+const UNTOLD: &str = "await";
 
 /// What a look at a process's tasks said.
 #[derive(Debug, Default)]
@@ -61,6 +65,8 @@ pub struct Suspect {
     pub point: Point,
     /// Nobody knew of it before, so it cannot have been watched.
     pub is_new: bool,
+    /// Of one of which the timers have to tell whether it waits for one.
+    pub timers: Option<Known>,
 }
 
 /// A future, by its vtable.
@@ -69,6 +75,28 @@ struct Future {
     vtable: u64,
     site: Option<Arc<Site>>,
     point: Point,
+}
+
+impl Future {
+    /// What is known of where its tasks await: in this future, or in one within it.
+    fn alone(&self) -> Arc<Stack> {
+        let site = self.site.as_ref();
+        let frame = site.map(|site| Frame {
+            function: Some(site.function.clone()),
+            file: site.file.clone(),
+            line: site.line,
+            inlined: false,
+            module: String::new(),
+            offset: 0,
+            guessed: false,
+        });
+        Arc::new(Stack {
+            frames: frame.into_iter().collect(),
+            truncated: true,
+            block_site: site.cloned(),
+            entry: None,
+        })
+    }
 }
 
 /// What is awaited, and where.
@@ -102,9 +130,35 @@ pub struct Memory {
     pub births: Option<Option<Arc<Births>>>,
     /// What the next view is to tell of who makes tasks.
     pub told: Told,
+    timed: Timed,
 }
 
 impl Memory {
+    /// Whether there are tasks of which only the timers can tell whether they are blocked.
+    pub fn is_any_unknown(&self) -> bool {
+        let mut entries = self.tracker.entries().iter();
+        entries.any(|entry| matches!(entry.awaited(), Awaited::Unknown | Awaited::Untimed))
+    }
+
+    /// Takes in who waits for a timer. `at`: when it was begun to look, CLOCK_MONOTONIC ns.
+    pub fn take_timers(&mut self, timers: &Timers, at: u64) {
+        self.timed.look(timers, at);
+        if !timers.is_whole {
+            return;
+        }
+        let timed: HashSet<u64> = timers.tasks.iter().copied().collect();
+        for entry in self.tracker.entries_mut() {
+            if matches!(entry.awaited(), Awaited::Unknown | Awaited::Untimed) {
+                let is_untimed = !timed.contains(&entry.address);
+                entry.set_awaited(if is_untimed {
+                    Awaited::Untimed
+                } else {
+                    Awaited::Unknown
+                });
+            }
+        }
+    }
+
     /// The number of a future, by its vtable.
     pub fn future(&mut self, vtable: u64) -> u32 {
         if self.futures.len() >= MAX_FUTURES && !self.numbers.contains_key(&vtable) {
@@ -215,12 +269,29 @@ impl Memory {
         let entries = self.tracker.entries();
         let mut tasks = Vec::with_capacity(entries.len());
         let mut suspects = Vec::new();
+        let mut stacks: HashMap<u32, Arc<Stack>> = HashMap::new();
         for entry in entries {
             let future = self.futures.get(entry.future as usize);
             let chain = match entry.awaited() {
                 Awaited::Number(number) => self.chains.get(number as usize),
-                Awaited::Unknown | Awaited::Unasked => None,
+                Awaited::Unknown | Awaited::Untimed | Awaited::Unasked => None,
             };
+            let is_untimed = entry.status == Status::Idle && entry.awaited() == Awaited::Untimed;
+            if let Some(future) = future.filter(|_| is_untimed) {
+                suspects.push(Suspect {
+                    index: tasks.len(),
+                    id: entry.id,
+                    address: entry.address,
+                    since: entry.since,
+                    reason: Reason::Static(UNTOLD),
+                    class: WaitClass::Internal,
+                    stack: Arc::clone(stacks.entry(entry.future).or_insert_with(|| future.alone())),
+                    joins: None,
+                    point: future.point,
+                    is_new: !entry.was_known,
+                    timers: Some(self.timed.known()),
+                });
+            }
             if let Some(Kept {
                 stack,
                 waits: Some((reason, class)),
@@ -237,11 +308,15 @@ impl Memory {
                     joins: Some(entry.joins).filter(|joins| *joins != 0),
                     point: future.map(|future| future.point).unwrap_or_default(),
                     is_new: !entry.was_known,
+                    timers: None,
                 });
             }
             let is_long = now.saturating_sub(entry.since) >= threshold.as_nanos() as u64;
-            if is_long && entry.awaited() == Awaited::Unknown {
+            if is_long && matches!(entry.awaited(), Awaited::Unknown | Awaited::Untimed) {
                 incomplete.insert(Cause::TokioTypes);
+                if !self.timed.is_whole {
+                    incomplete.insert(Cause::TokioTimers);
+                }
             }
             tasks.push(Task {
                 kind: Kind::Tokio,
