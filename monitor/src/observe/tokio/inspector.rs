@@ -31,6 +31,7 @@ use super::{
     wakers::Wakers,
     walk::{Seen, Walk},
     wheels::{self, Wheels},
+    world,
 };
 use crate::{
     identify::{self, Lru},
@@ -341,18 +342,14 @@ impl Inspector {
             placed: &placed,
             memory: &mut memory,
         };
-        let (tasks, mut unknown, is_whole) = timers.end();
+        let (mut found, mut unknown) = timers.end();
         if !unknown.is_empty() {
             // A thread that waits for a future itself is woken by what its variables have.
             let own: HashSet<u64> = search.locals(threads, true).into_iter().map(|(own, _)| own).collect();
             unknown.retain(|timer| !timer.wakes_owner_of(&own));
         }
-        Ok(protocol::Timers {
-            is_last: true,
-            is_whole,
-            tasks: tasks.into_iter().collect(),
-            unknown: unknown.iter().map(timers::Unknown::number).collect(),
-        })
+        found.unknown = unknown.iter().map(timers::Unknown::number).collect();
+        Ok(found)
     }
 
     /// All wheels of a process; of each runtime whose tasks are known there must be one.
@@ -365,6 +362,7 @@ impl Inspector {
         };
         let mut is_whole = false;
         let mut all = Vec::new();
+        let mut sockets = None;
         if let Some(known) = self.known.get(&who.process()) {
             let everywhere = known.wheels.is_empty() || known.looks.is_multiple_of(EVERYWHERE);
             known.wheels = wheels::find(&mut search, &known.wheels, threads, everywhere);
@@ -375,9 +373,12 @@ impl Inspector {
                     .iter()
                     .all(|list| known.of_sets.contains(&list.at()) || has_one(list));
             all.clone_from(&known.wheels);
+            let in_handle = |wheels: &Wheels| Some(world::find(search.memory, wheels.handle()));
+            let of_each = all.iter().map(|it| in_handle(it).filter(|lists| !lists.is_empty()));
+            sockets = of_each.collect::<Option<Vec<_>>>().map(|lists| lists.concat());
         }
         let wakers = Wakers::new(placed);
-        Ok(Timers::new(Blocks::new(memory), wakers, &all, is_whole))
+        Ok(Timers::new(Blocks::new(memory), wakers, &all, is_whole, sockets))
     }
 
     fn points(&mut self, who: Who, vtables: &[u64]) -> Result<Answer, Unknown> {

@@ -46,7 +46,7 @@ pub enum Question {
     Futures { who: Who, vtables: Vec<u64> },
     /// What tasks await that have not been polled since they were read.
     Awaits(Who, Vec<Wanted>),
-    /// Who waits for a timer; `threads`: their thread pointers. To be asked until it is the last answer.
+    /// Who waits for a timer, and who for the world; `threads`: their thread pointers. To be asked until it is the last answer.
     Timers { who: Who, threads: Vec<u64> },
     /// Where the probes go that tell that tasks are polled, by vtable.
     Points { who: Who, vtables: Vec<u64> },
@@ -135,7 +135,7 @@ pub enum Outcome {
     Unknown,
 }
 
-/// Who waits for a timer.
+/// Who waits for a timer, and who for the world.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timers {
     /// Whether this is the answer, and not one that says that there is more to read.
@@ -144,6 +144,8 @@ pub struct Timers {
     pub is_whole: bool,
     /// Tasks, by address.
     pub tasks: Vec<u64>,
+    /// Tasks that wait for sockets or pipes; `None` where that is not known.
+    pub world: Option<Vec<u64>>,
     /// Timers of which it is not known who waits for them, each by a number that it keeps until somebody else may wait for
     /// it.
     pub unknown: Vec<u64>,

@@ -68,6 +68,7 @@ mod tests {
             is_last: true,
             is_whole: true,
             tasks: Vec::new(),
+            world: None,
             unknown: unknown.to_vec(),
         }
     }

@@ -10,8 +10,10 @@ use std::{
 use super::{
     blocks::Blocks,
     links::{self, End},
+    protocol,
     wakers::Wakers,
     wheels::Wheels,
+    world,
 };
 use crate::observe::memory::space::word;
 
@@ -68,6 +70,9 @@ pub struct Timers {
     strange: Vec<(u64, [u8; TIMER])>,
     tasks: HashSet<u64>,
     unknown: Vec<Unknown>,
+    /// Where the ends of the lists of sockets stand; `None` where that is not known of all runtimes. And who waits for them.
+    sockets: Option<Vec<u64>>,
+    world: HashSet<u64>,
     /// Timers of this round.
     count: usize,
     is_broken: bool,
@@ -75,8 +80,15 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// `is_whole`: whether these are all wheels that there are.
-    pub fn new(blocks: Blocks, wakers: Wakers, wheels: &[Wheels], is_whole: bool) -> Self {
+    /// `is_whole`: whether these are all wheels that there are. `sockets`: where the ends of the lists of sockets stand, if
+    /// that is known.
+    pub fn new(
+        blocks: Blocks,
+        wakers: Wakers,
+        wheels: &[Wheels],
+        is_whole: bool,
+        sockets: Option<Vec<u64>>,
+    ) -> Self {
         let levels: Vec<Range<u64>> = wheels.iter().flat_map(Wheels::levels).collect();
         Self {
             blocks,
@@ -89,6 +101,8 @@ impl Timers {
             strange: Vec::new(),
             tasks: HashSet::new(),
             unknown: Vec::new(),
+            sockets,
+            world: HashSet::new(),
             count: 0,
             is_broken: false,
             is_whole,
@@ -103,6 +117,7 @@ impl Timers {
                 self.rounds += 1;
                 if !self.is_broken || self.rounds >= ROUNDS {
                     self.is_whole &= !self.is_broken;
+                    self.read_sockets();
                     return false;
                 }
                 self.blocks.clear();
@@ -124,6 +139,16 @@ impl Timers {
             }
         }
         true
+    }
+
+    fn read_sockets(&mut self) {
+        let Some(lists) = self.sockets.clone() else { return };
+        self.blocks.clear();
+        let mut read = |ends| world::read(&mut self.blocks, &mut self.wakers, ends, &mut self.world);
+        let is_whole = lists.into_iter().all(&mut read);
+        if !is_whole {
+            self.sockets = None;
+        }
     }
 
     /// Reads the list of a slot.
@@ -161,8 +186,8 @@ impl Timers {
         })
     }
 
-    /// The tasks that wait for timers, those of which it is not known who waits for them, and whether that is all.
-    pub fn end(mut self) -> (HashSet<u64>, Vec<Unknown>, bool) {
+    /// What was found, and the timers of which it is not known who waits for them.
+    pub fn end(mut self) -> (protocol::Timers, Vec<Unknown>) {
         for (address, timer) in self.strange {
             // One that nobody has waited for yet has no waker.
             let is_idle = self.place.is_some_and(|place| word(&timer, 8 * place) == Some(0));
@@ -170,6 +195,13 @@ impl Timers {
                 self.unknown.push(Unknown { address, data: 0 });
             }
         }
-        (self.tasks, self.unknown, self.is_whole)
+        let found = protocol::Timers {
+            is_last: true,
+            is_whole: self.is_whole,
+            tasks: self.tasks.into_iter().collect(),
+            world: self.sockets.map(|_| self.world.into_iter().collect()),
+            unknown: Vec::new(),
+        };
+        (found, self.unknown)
     }
 }

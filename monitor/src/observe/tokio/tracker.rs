@@ -17,7 +17,16 @@ pub enum Awaited {
     /// The debug information does not tell.
     Unknown,
     /// Nor does it, but it is no timer.
-    Untimed,
+    Untimed(World),
+}
+
+/// Whether a task waits for the world, besides what else it may wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    Yes,
+    No,
+    /// That is not known.
+    Maybe,
 }
 
 /// A task as it was looked at. There may be a million of them.
@@ -44,7 +53,9 @@ pub struct Entry {
 
 const UNASKED: u32 = u32::MAX;
 const UNKNOWN: u32 = u32::MAX - 1;
-const UNTIMED: u32 = u32::MAX - 2;
+const FOR_THE_WORLD: u32 = u32::MAX - 2;
+const FOR_NO_WORLD: u32 = u32::MAX - 3;
+const FOR_ANYTHING: u32 = u32::MAX - 4;
 
 impl Entry {
     /// `now`: when it was read, CLOCK_MONOTONIC ns.
@@ -76,7 +87,9 @@ impl Entry {
         match self.chain {
             UNASKED => Awaited::Unasked,
             UNKNOWN => Awaited::Unknown,
-            UNTIMED => Awaited::Untimed,
+            FOR_THE_WORLD => Awaited::Untimed(World::Yes),
+            FOR_NO_WORLD => Awaited::Untimed(World::No),
+            FOR_ANYTHING => Awaited::Untimed(World::Maybe),
             number => Awaited::Number(number),
         }
     }
@@ -86,7 +99,9 @@ impl Entry {
         self.chain = match awaited {
             Awaited::Unasked => UNASKED,
             Awaited::Unknown => UNKNOWN,
-            Awaited::Untimed => UNTIMED,
+            Awaited::Untimed(World::Yes) => FOR_THE_WORLD,
+            Awaited::Untimed(World::No) => FOR_NO_WORLD,
+            Awaited::Untimed(World::Maybe) => FOR_ANYTHING,
             Awaited::Number(number) => number,
         };
     }

@@ -12,7 +12,7 @@ use super::{
     spawning::Told,
     task::Status,
     timed::{Known, Timed},
-    tracker::{Awaited, Entry, Tracker},
+    tracker::{Awaited, Entry, Tracker, World},
 };
 use crate::model::{Cause, Facts, Frame, Kind, Reason, Site, Stack, State, Task, WaitClass};
 
@@ -20,9 +20,6 @@ use crate::model::{Cause, Facts, Frame, Kind, Reason, Site, Stack, State, Task, 
 const MAX_FUTURES: usize = 64 << 10;
 /// Chains of one process that are told apart.
 const MAX_CHAINS: usize = 20_000;
-
-/// What tasks wait for of which nothing else is known than that it is no timer.
-const UNTOLD: &str = "await";
 
 /// What a look at a process's tasks said.
 #[derive(Debug, Default)]
@@ -137,7 +134,7 @@ impl Memory {
     /// Whether there are tasks of which only the timers can tell whether they are blocked.
     pub fn is_any_unknown(&self) -> bool {
         let mut entries = self.tracker.entries().iter();
-        entries.any(|entry| matches!(entry.awaited(), Awaited::Unknown | Awaited::Untimed))
+        entries.any(|entry| matches!(entry.awaited(), Awaited::Unknown | Awaited::Untimed(_)))
     }
 
     /// Takes in who waits for a timer. `at`: when it was begun to look, CLOCK_MONOTONIC ns.
@@ -147,15 +144,24 @@ impl Memory {
             return;
         }
         let timed: HashSet<u64> = timers.tasks.iter().copied().collect();
+        let world = timers.world.as_ref();
+        let world: Option<HashSet<u64>> = world.map(|tasks| tasks.iter().copied().collect());
         for entry in self.tracker.entries_mut() {
-            if matches!(entry.awaited(), Awaited::Unknown | Awaited::Untimed) {
-                let is_untimed = !timed.contains(&entry.address);
-                entry.set_awaited(if is_untimed {
-                    Awaited::Untimed
-                } else {
-                    Awaited::Unknown
-                });
-            }
+            let before = match entry.awaited() {
+                Awaited::Untimed(world) => world,
+                Awaited::Unknown => World::Maybe,
+                Awaited::Number(_) | Awaited::Unasked => continue,
+            };
+            let waits = match &world {
+                Some(world) if world.contains(&entry.address) => World::Yes,
+                Some(_) => World::No,
+                None => before,
+            };
+            entry.set_awaited(if timed.contains(&entry.address) {
+                Awaited::Unknown
+            } else {
+                Awaited::Untimed(waits)
+            });
         }
     }
 
@@ -274,17 +280,20 @@ impl Memory {
             let future = self.futures.get(entry.future as usize);
             let chain = match entry.awaited() {
                 Awaited::Number(number) => self.chains.get(number as usize),
-                Awaited::Unknown | Awaited::Untimed | Awaited::Unasked => None,
+                Awaited::Unknown | Awaited::Untimed(_) | Awaited::Unasked => None,
             };
-            let is_untimed = entry.status == Status::Idle && entry.awaited() == Awaited::Untimed;
-            if let Some(future) = future.filter(|_| is_untimed) {
+            if let Some(future) = future
+                && let Awaited::Untimed(world) = entry.awaited()
+                && entry.status == Status::Idle
+            {
+                let (reason, class) = untold(world);
                 suspects.push(Suspect {
                     index: tasks.len(),
                     id: entry.id,
                     address: entry.address,
                     since: entry.since,
-                    reason: Reason::Static(UNTOLD),
-                    class: WaitClass::Internal,
+                    reason,
+                    class,
                     stack: Arc::clone(stacks.entry(entry.future).or_insert_with(|| future.alone())),
                     joins: None,
                     point: future.point,
@@ -312,7 +321,7 @@ impl Memory {
                 });
             }
             let is_long = now.saturating_sub(entry.since) >= threshold.as_nanos() as u64;
-            if is_long && matches!(entry.awaited(), Awaited::Unknown | Awaited::Untimed) {
+            if is_long && matches!(entry.awaited(), Awaited::Unknown | Awaited::Untimed(_)) {
                 incomplete.insert(Cause::TokioTypes);
                 if !self.timed.is_whole {
                     incomplete.insert(Cause::TokioTimers);
@@ -341,6 +350,15 @@ impl Memory {
             told: std::mem::take(&mut self.told),
             incomplete,
         }
+    }
+}
+
+/// What tasks wait for of which it is known that it is no timer. What may be the world is not held against them.
+const fn untold(world: World) -> (Reason, WaitClass) {
+    match world {
+        World::Yes => (Reason::Static("io"), WaitClass::External),
+        World::No => (Reason::Static("await"), WaitClass::Internal),
+        World::Maybe => (Reason::Static("await"), WaitClass::External),
     }
 }
 

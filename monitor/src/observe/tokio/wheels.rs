@@ -64,6 +64,10 @@ pub struct Wheels {
 }
 
 impl Wheels {
+    pub const fn handle(&self) -> u64 {
+        self.handle
+    }
+
     /// Where the ends of the slots' lists stand, of the lowest level first.
     pub fn levels(&self) -> impl Iterator<Item = Range<u64>> {
         let slots = |(levels, order): (u64, Order)| {
