@@ -169,6 +169,7 @@ pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
     let features =
         format!("\"io-util\", \"macros\", \"net\", \"rt-multi-thread\", \"sync\", \"time\"{locks}{more}");
     let mut dependencies = dependency("tokio", version, &features);
+    dependencies += &dependency("futures-util", FUTURES, "\"std\"");
     if flavor == Flavor::Console {
         dependencies += &dependency("console-subscriber", CONSOLE, "");
     }

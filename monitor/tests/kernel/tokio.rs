@@ -7,6 +7,7 @@ mod healthy;
 mod list;
 mod spawns;
 mod stacks;
+mod untyped;
 mod unwatched;
 mod verdicts;
 mod web;

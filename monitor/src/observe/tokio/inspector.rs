@@ -22,8 +22,7 @@ use super::{
     points,
     program::Program,
     protocol::{
-        self, Answer, Awaits, Batch, MAX_FUTURES, MAX_POINTS, MAX_WANTED, Outcome, Prepared, Question,
-        Wanted,
+        self, Answer, Awaits, Batch, MAX_FUTURES, MAX_POINTS, MAX_WANTED, Outcome, Prepared, Question, Wanted,
     },
     task::{Status, Vtable},
     timers::{self, Timers},
@@ -345,7 +344,11 @@ impl Inspector {
         let (mut found, mut unknown) = timers.end();
         if !unknown.is_empty() {
             // A thread that waits for a future itself is woken by what its variables have.
-            let own: HashSet<u64> = search.locals(threads, true).into_iter().map(|(own, _)| own).collect();
+            let own: HashSet<u64> = search
+                .locals(threads, true)
+                .into_iter()
+                .map(|(own, _)| own)
+                .collect();
             unknown.retain(|timer| !timer.wakes_owner_of(&own));
         }
         found.unknown = unknown.iter().map(timers::Unknown::number).collect();
@@ -373,8 +376,9 @@ impl Inspector {
                     .iter()
                     .all(|list| known.of_sets.contains(&list.at()) || has_one(list));
             all.clone_from(&known.wheels);
-            let in_handle = |wheels: &Wheels| Some(world::find(search.memory, wheels.handle()));
-            let of_each = all.iter().map(|it| in_handle(it).filter(|lists| !lists.is_empty()));
+            let of_each = all
+                .iter()
+                .map(|wheels| world::find(search.memory, wheels.handle()));
             sockets = of_each.collect::<Option<Vec<_>>>().map(|lists| lists.concat());
         }
         let wakers = Wakers::new(placed);

@@ -75,7 +75,9 @@ mod tests {
 
     /// The latest time since when a task must not have been polled.
     fn latest(timed: &Timed) -> Option<u64> {
-        (0..1_000).rev().find(|since| timed.known().is_untimed(Some(*since)))
+        (0..1_000)
+            .rev()
+            .find(|since| timed.known().is_untimed(Some(*since)))
     }
 
     #[test]
@@ -86,7 +88,10 @@ mod tests {
         timed.look(&timers(&[7]), 200);
         assert_eq!((latest(&timed), timed.known().is_untimed(None)), (Some(0), false));
         timed.look(&timers(&[]), 300);
-        assert_eq!((latest(&timed), timed.known().is_untimed(None)), (Some(300), true));
+        assert_eq!(
+            (latest(&timed), timed.known().is_untimed(None)),
+            (Some(300), true)
+        );
     }
 
     #[test]
@@ -98,7 +103,10 @@ mod tests {
         timed.look(&timers(&[7, 8]), 300);
         assert_eq!(latest(&timed), Some(100));
         timed.look(&timers(&[8]), 400);
-        assert_eq!((latest(&timed), timed.known().is_untimed(None)), (Some(200), false));
+        assert_eq!(
+            (latest(&timed), timed.known().is_untimed(None)),
+            (Some(200), false)
+        );
     }
 
     #[test]

@@ -26,6 +26,8 @@ const MAX_TABLES: usize = 4_096;
 /// What is counted has two counts before it.
 const COUNTS: u64 = 16;
 const MAX_COUNT: u64 = 1 << 24;
+/// What a node says that is in no queue (alloc's `Weak::new`).
+const NO_QUEUE: u64 = u64::MAX;
 /// A queue, with its counts: a waker with its state, the first and the last that are ready, and a node of its own.
 const QUEUE: usize = 64;
 
@@ -143,29 +145,37 @@ impl Wakers {
         Some(found)
     }
 
-    /// The waker of a queue that a node tells of at a place. The queue has a node of its own, which tells of it as well.
+    /// The waker of a queue that a node tells of at a place. The queue has a node of its own, which tells of none there, and
+    /// a first and a last one.
     fn queue(&mut self, blocks: &mut Blocks, node: u64, at: u64) -> Option<Waker> {
-        let queue = pointer(blocks, node.checked_add(at)?)?;
+        let queue = read(blocks, node.checked_add(at)?).filter(|queue| is_pointer(*queue))?;
         let mut bytes = [0; QUEUE];
         blocks.fill(queue, &mut bytes).then_some(())?;
         let is_counted = [0, 8].into_iter().all(|count| {
             let count = word(&bytes, count);
             count.is_some_and(|count| (1..MAX_COUNT).contains(&count))
         });
-        let has_own = is_counted
-            && bytes.chunks_exact(8).skip(2).any(|own| {
-                let own = word(own, 0).filter(|own| is_pointer(*own));
-                own.is_some_and(|own| pointer(blocks, own + COUNTS + at) == Some(queue))
-            });
-        if !has_own {
+        if !is_counted {
+            return None;
+        }
+        let (mut has_own, mut ends) = (false, 0);
+        for node in bytes.chunks_exact(8).skip(2).filter_map(|node| word(node, 0)) {
+            let mut told = |node: u64| {
+                let node = Some(node).filter(|node| is_pointer(*node));
+                read(blocks, node?.checked_add(at)?)
+            };
+            has_own |= told(node.wrapping_add(COUNTS)) == Some(NO_QUEUE);
+            ends += u32::from(told(node).is_some_and(|told| told == queue || told == NO_QUEUE));
+        }
+        if !has_own || ends < 2 {
             return None;
         }
         self.first(blocks, &bytes, 2).map(|(_, waker)| waker)
     }
 }
 
-fn pointer(blocks: &mut Blocks, at: u64) -> Option<u64> {
+fn read(blocks: &mut Blocks, at: u64) -> Option<u64> {
     let mut bytes = [0; 8];
     blocks.fill(at, &mut bytes).then_some(())?;
-    Some(u64::from_le_bytes(bytes)).filter(|value| is_pointer(*value))
+    Some(u64::from_le_bytes(bytes))
 }

@@ -109,7 +109,10 @@ pub fn find(search: &mut Search<'_>, known: &[Wheels], pointers: &[u64], everywh
 /// The wheels in a handle.
 fn behind(memory: &mut Memory, handle: u64) -> Option<Wheels> {
     let bytes = memory.some(handle, HANDLE, PART);
-    let words: Vec<u64> = (0..bytes.len()).step_by(8).filter_map(|at| word(&bytes, at)).collect();
+    let words: Vec<u64> = (0..bytes.len())
+        .step_by(8)
+        .filter_map(|at| word(&bytes, at))
+        .collect();
     let mut candidates: Vec<u64> = words.iter().copied().filter(|word| is_pointer(*word)).collect();
     candidates.sort_unstable();
     candidates.dedup();
@@ -152,15 +155,18 @@ fn levels_among(memory: &mut Memory, candidates: &[u64]) -> Vec<(u64, Order)> {
 fn are_levels(memory: &Memory, address: u64, order: Order) -> bool {
     let mut bytes = vec![0; (LEVELS * LEVEL) as usize];
     memory.fill(address, &mut bytes)
-        && bytes.chunks_exact(LEVEL as usize).zip(0..).all(|(level, number)| {
-            let link = |link| link == 0 || is_pointer(link);
-            let slots = level.get(order.slots() as usize..).unwrap_or_default();
-            word(level, order.number() as usize) == Some(number)
-                && slots
-                    .chunks_exact(8)
-                    .take(2 * SLOTS as usize)
-                    .all(|slot| word(slot, 0).is_some_and(link))
-        })
+        && bytes
+            .chunks_exact(LEVEL as usize)
+            .zip(0..)
+            .all(|(level, number)| {
+                let link = |link| link == 0 || is_pointer(link);
+                let slots = level.get(order.slots() as usize..).unwrap_or_default();
+                word(level, order.number() as usize) == Some(number)
+                    && slots
+                        .chunks_exact(8)
+                        .take(2 * SLOTS as usize)
+                        .all(|slot| word(slot, 0).is_some_and(link))
+            })
 }
 
 /// The levels of so many wheels side by side.

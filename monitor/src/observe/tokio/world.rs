@@ -25,6 +25,8 @@ const WORDS: usize = 9;
 const ENDS: usize = 5;
 /// What is in a list is aligned so.
 const ALIGN: u64 = 128;
+/// How large a list is said to be where there is another thing (the compiler keeps which it is where there is room).
+const NO_ROOM: u64 = 1 << 63;
 const MAX_RELEASED: u64 = 1 << 24;
 const MAX_FILES: u64 = 1 << 30;
 /// What is waited for of one process, and by whom of one of them.
@@ -36,18 +38,31 @@ const WAITING: usize = 4;
 /// Links, and a waker.
 const WAITER: usize = 32;
 
-/// Where the ends of the lists in a handle stand.
-pub fn find(memory: &Memory, handle: u64) -> Vec<u64> {
+/// Where the ends of the lists in a handle stand; none in that of a runtime that cannot wait for the world, and `None` where
+/// that is not known.
+pub fn find(memory: &Memory, handle: u64) -> Option<Vec<u64>> {
     let bytes = memory.some(handle, HANDLE, PART);
     let words: Vec<u64> = (0..bytes.len())
         .step_by(8)
         .filter_map(|at| word(&bytes, at))
         .collect();
     let places = words.windows(WORDS).enumerate();
-    places
+    let ends: Vec<u64> = places
         .filter(|(_, words)| is_driver(words))
         .map(|(index, _)| handle + 8 * (index + ENDS) as u64)
-        .collect()
+        .collect();
+    let is_none = |words: &[u64]| has_no_driver(memory, words);
+    (!ends.is_empty() || words.windows(WORDS).any(is_none)).then_some(ends)
+}
+
+/// Whether there is something in the place of a driver: what wakes a thread that waits, and what no list can have as its
+/// room.
+fn has_no_driver(memory: &Memory, words: &[u64]) -> bool {
+    let [waker, _, NO_ROOM, ..] = *words else {
+        return false;
+    };
+    let is_counted = |count: Option<u64>| count.is_some_and(|count| (1..MAX_RELEASED).contains(&count));
+    is_pointer(waker) && is_counted(memory.u64(waker)) && is_counted(memory.u64(waker + 8))
 }
 
 fn is_driver(words: &[u64]) -> bool {
@@ -69,7 +84,9 @@ fn is_driver(words: &[u64]) -> bool {
         && (first == 0 && last == 0 || is_end(first) && is_end(last))
         && over & 0xff < 2
         && one != other
-        && [one, other].into_iter().all(|file| (1..MAX_FILES).contains(&file))
+        && [one, other]
+            .into_iter()
+            .all(|file| (1..MAX_FILES).contains(&file))
 }
 
 /// Adds the tasks that wait for what is in a list; whether all of it was read.
