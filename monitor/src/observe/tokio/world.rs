@@ -25,8 +25,8 @@ const WORDS: usize = 9;
 const ENDS: usize = 5;
 /// What is in a list is aligned so.
 const ALIGN: u64 = 128;
-/// How large a list is said to be where there is another thing (the compiler keeps which it is where there is room).
-const NO_ROOM: u64 = 1 << 63;
+/// The number that no file has: where the compiler says that there is another thing.
+const NO_FILE: u32 = u32::MAX;
 const MAX_RELEASED: u64 = 1 << 24;
 const MAX_FILES: u64 = 1 << 30;
 /// What is waited for of one process, and by whom of one of them.
@@ -55,12 +55,14 @@ pub fn find(memory: &Memory, handle: u64) -> Option<Vec<u64>> {
     (!ends.is_empty() || words.windows(WORDS).any(is_none)).then_some(ends)
 }
 
-/// Whether there is something in the place of a driver: what wakes a thread that waits, and what no list can have as its
-/// room.
+/// Whether there is something else in the place of a driver: what wakes a thread that waits, and no file.
 fn has_no_driver(memory: &Memory, words: &[u64]) -> bool {
-    let [waker, _, NO_ROOM, ..] = *words else {
+    let [waker, .., files] = *words else {
         return false;
     };
+    if files as u32 != NO_FILE && (files >> 32) as u32 != NO_FILE {
+        return false;
+    }
     let is_counted = |count: Option<u64>| count.is_some_and(|count| (1..MAX_RELEASED).contains(&count));
     is_pointer(waker) && is_counted(memory.u64(waker)) && is_counted(memory.u64(waker + 8))
 }
