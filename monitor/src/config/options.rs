@@ -93,7 +93,8 @@ pub struct Watch {
     #[arg(long, env = "TASKLEAK_NO_SPAWN_PROBES", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = BoolishValueParser::new(), help_heading = "How to look")]
     pub no_spawn_probes: Option<bool>,
-    /// Share of one core that the spawn probes may take from a process before they are taken off it for a while
+    /// Share of one core that the probes on spawns, ends and polls may take from a process, all together, before some of
+    /// them are taken off it for a while
     /// [default: 1%]
     #[arg(
         long,

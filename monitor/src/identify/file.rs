@@ -13,9 +13,6 @@ use std::{
 
 use super::elf::Source;
 
-/// Larger files are not opened.
-pub const MAX_FILE: u64 = 1 << 30;
-
 /// `FUSE_SUPER_MAGIC` of include/uapi/linux/magic.h.
 const FUSE_MAGIC: rustix::fs::FsWord = 0x6573_5546;
 
@@ -44,12 +41,12 @@ impl FileKey {
 /// The file behind a mapping of the process that the live thread `tid` belongs to.
 ///
 /// # Errors
-/// When it is no regular file, too large, or cannot be opened.
+/// When it is no regular file, or cannot be opened.
 pub fn open_mapped(tid: u32, start: u64, end: u64) -> io::Result<File> {
     open_regular(Path::new(&format!("/proc/{tid}/map_files/{start:x}-{end:x}")))
 }
 
-/// A regular file of a size that we can bear.
+/// A regular file. It may be of any size: what is read of it is read in pieces, each of which has a limit of its own.
 ///
 /// # Errors
 /// When it is none, or cannot be opened.
@@ -67,9 +64,6 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 fn check(metadata: &Metadata) -> io::Result<()> {
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    if metadata.len() > MAX_FILE {
-        return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(())
 }
@@ -128,17 +122,6 @@ mod tests {
         let file = folder.0.join("file");
         fs::write(&file, "content").unwrap();
         assert!(open_regular(&file).is_ok());
-    }
-
-    #[test]
-    fn files_that_are_too_large_are_not_opened() {
-        let folder = Folder::new("large");
-        let path = folder.0.join("sparse");
-        let file = File::create(&path).unwrap();
-        file.set_len(MAX_FILE).unwrap();
-        assert!(open_regular(&path).is_ok());
-        file.set_len(1 << 40).unwrap();
-        assert!(open_regular(&path).is_err());
     }
 
     #[test]

@@ -172,6 +172,8 @@ mod tests {
     #[test]
     fn our_own_stack_is_read() {
         let tid = own();
+        // Before the maps are read, which are to have them.
+        let boxes: Vec<_> = (0..20_u64).map(|value| vec![value; 1 << 20]).collect();
         let maps = Maps::read(std::process::id(), tid).unwrap();
         let pages = Pages::of(tid).unwrap();
         let marks = std::hint::black_box([0x1234_5678_9abc_def0_u64, 17]);
@@ -180,7 +182,6 @@ mod tests {
         assert_eq!((memory.word(at), memory.word(at + 8)), (Some(marks[0]), Some(17)));
         assert_eq!(memory.word(8), None);
         // Other memory is read when it is asked for, but not for ever.
-        let boxes: Vec<_> = (0..20_u64).map(|value| vec![value; 1 << 20]).collect();
         let found = boxes
             .iter()
             .filter(|values| memory.word(values.as_ptr() as u64).is_some())

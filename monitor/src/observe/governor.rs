@@ -3,11 +3,17 @@
 //! The rate of a probe is measured per process. Over the budget (a share of one core) it is to be taken off, and
 //! tried again later: after a minute, then after twice as long each time, up to an hour.
 
+mod budget;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
     hash::Hash,
     time::{Duration, Instant},
 };
+
+pub use budget::Budget;
 
 use crate::model::ProcessId;
 
@@ -44,6 +50,20 @@ struct Record {
 }
 
 impl Record {
+    fn new(now: Instant) -> Self {
+        Self {
+            runs: 0,
+            since: now,
+            paused_until: None,
+            next_pause: FIRST_PAUSE,
+        }
+    }
+
+    /// Share of a core.
+    fn taken(&self, cost: Duration, now: Instant) -> f64 {
+        cost.as_secs_f64() * self.runs as f64 / self.elapsed(now).max(BURST).as_secs_f64()
+    }
+
     fn elapsed(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.since)
     }
@@ -55,18 +75,20 @@ impl Record {
 
 /// Decides by process, or by whatever else probes are taken off together.
 pub struct Governor<K = ProcessId> {
-    /// Share of a core.
-    budget: f64,
+    budget: Budget<K>,
+    /// Which of those it is that have the budget together.
+    member: usize,
     /// Of one run.
     cost: Duration,
     records: HashMap<K, Record>,
 }
 
 impl<K: Copy + Eq + Hash> Governor<K> {
-    /// `budget`: share of one core that the probes may take from a process; `cost`: what one run of them takes.
-    pub fn new(budget: f64, cost: Duration) -> Self {
+    /// One more of those that have the budget together; `cost`: what one run of its probes takes.
+    pub fn new(budget: &Budget<K>, cost: Duration) -> Self {
         Self {
-            budget,
+            budget: budget.clone(),
+            member: budget.join(),
             cost,
             records: HashMap::new(),
         }
@@ -79,23 +101,22 @@ impl<K: Copy + Eq + Hash> Governor<K> {
 
     /// Whether the process's probes have run so often that the next call of [`Self::order`] is not to be waited for.
     pub fn is_urgent(&self, key: K, now: Instant) -> bool {
-        self.records
+        let running = self
+            .records
             .get(&key)
-            .is_some_and(|record| record.paused_until.is_none() && self.is_over(record, now))
-    }
-
-    fn is_over(&self, record: &Record, now: Instant) -> bool {
-        let taken = self.cost.as_secs_f64() * record.runs as f64;
-        taken > self.budget * record.elapsed(now).max(BURST).as_secs_f64()
+            .filter(|record| record.paused_until.is_none());
+        running.is_some_and(|record| {
+            self.budget
+                .is_exceeded(key, self.member, record.taken(self.cost, now))
+        })
     }
 
     /// What is to be done with the process's probes, by what they have done of late.
     pub fn order(&mut self, key: K, now: Instant) -> Order {
-        self.record(key, now);
-        let record = &self.records[&key];
-        let (paused_until, is_over) = (record.paused_until, self.is_over(record, now));
-        let record = self.record(key, now);
-        if let Some(until) = paused_until {
+        let (cost, member) = (self.cost, self.member);
+        let record = self.records.entry(key).or_insert_with(|| Record::new(now));
+        let taken = record.taken(cost, now);
+        if let Some(until) = record.paused_until {
             record.begin_anew(now);
             if now < until {
                 return Order::Off;
@@ -103,7 +124,8 @@ impl<K: Copy + Eq + Hash> Governor<K> {
             record.paused_until = None;
             return Order::On;
         }
-        if is_over {
+        if self.budget.is_exceeded(key, member, taken) {
+            self.budget.note(key, member, 0.0);
             record.begin_anew(now);
             record.paused_until = Some(now + record.next_pause);
             record.next_pause = (record.next_pause * 2).min(LONGEST_PAUSE);
@@ -114,6 +136,7 @@ impl<K: Copy + Eq + Hash> Governor<K> {
             if record.runs == 0 {
                 record.next_pause = FIRST_PAUSE;
             }
+            self.budget.note(key, member, taken);
             record.begin_anew(now);
         }
         Order::On
@@ -121,121 +144,17 @@ impl<K: Copy + Eq + Hash> Governor<K> {
 
     /// Forgets processes that are gone.
     pub fn retain(&mut self, is_alive: impl Fn(&K) -> bool) {
-        self.records.retain(|id, _| is_alive(id));
+        let member = self.member;
+        self.records.retain(|key, _| {
+            let is_alive = is_alive(key);
+            if !is_alive {
+                self.budget.note(*key, member, 0.0);
+            }
+            is_alive
+        });
     }
 
     fn record(&mut self, key: K, now: Instant) -> &mut Record {
-        self.records.entry(key).or_insert(Record {
-            runs: 0,
-            since: now,
-            paused_until: None,
-            next_pause: FIRST_PAUSE,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ID: ProcessId = ProcessId {
-        pid: 7,
-        start_boottime: 1,
-        exec_id: 1,
-    };
-    const SECOND: Duration = Duration::from_secs(1);
-
-    /// Orders second by second, with that many runs in each.
-    fn orders(governor: &mut Governor, start: Instant, runs: &[u64]) -> Vec<Order> {
-        let mut now = start;
-        let mut orders = Vec::new();
-        governor.order(ID, now);
-        for runs in runs {
-            governor.ran(ID, *runs, now);
-            now += SECOND;
-            orders.push(governor.order(ID, now));
-        }
-        orders
-    }
-
-    #[test]
-    fn probes_stay_on_within_the_budget() {
-        // 1 % of a core is 10 ms a second: 1,250 runs of 8 µs.
-        let mut governor = Governor::new(0.01, THREAD_COST);
-        assert_eq!(
-            orders(&mut governor, Instant::now(), &[0, 100, 1_200]),
-            [Order::On; 3]
-        );
-    }
-
-    #[test]
-    fn over_the_budget_they_go_off_and_are_tried_again() {
-        let mut governor = Governor::new(0.01, THREAD_COST);
-        let start = Instant::now();
-        assert_eq!(orders(&mut governor, start, &[1_300]), [Order::Off]);
-        assert_eq!(governor.order(ID, start + 60 * SECOND), Order::Off);
-        assert_eq!(governor.order(ID, start + 61 * SECOND), Order::On);
-    }
-
-    #[test]
-    fn each_pause_is_twice_as_long_until_it_was_quiet() {
-        let mut governor = Governor::new(0.01, THREAD_COST);
-        let mut now = Instant::now();
-        governor.order(ID, now);
-        let burst = |governor: &mut Governor, now: &mut Instant| {
-            governor.ran(ID, 2_000, *now);
-            *now += SECOND;
-            assert_eq!(governor.order(ID, *now), Order::Off);
-            let mut pause = Duration::ZERO;
-            while governor.order(ID, *now + pause) == Order::Off {
-                pause += SECOND;
-            }
-            *now += pause;
-            pause
-        };
-        assert_eq!(burst(&mut governor, &mut now), 60 * SECOND);
-        assert_eq!(burst(&mut governor, &mut now), 120 * SECOND);
-        now += SECOND;
-        assert_eq!(governor.order(ID, now), Order::On);
-        assert_eq!(burst(&mut governor, &mut now), 60 * SECOND);
-    }
-
-    #[test]
-    fn a_burst_is_borne_however_often_it_is_asked() {
-        let mut governor = Governor::new(0.01, GOROUTINE_COST);
-        let mut now = Instant::now();
-        governor.order(ID, now);
-        // 10 ms at once, a second's worth, which is looked at ten times in that second.
-        governor.ran(ID, 10_000, now);
-        for _ in 0..10 {
-            now += SECOND / 10;
-            assert_eq!(governor.order(ID, now), Order::On);
-        }
-        // Who never ceases is found out: 8 ms a tenth of a second.
-        let mut orders = Vec::new();
-        for _ in 0..2 {
-            governor.ran(ID, 8_000, now);
-            now += SECOND / 10;
-            orders.push(governor.order(ID, now));
-        }
-        assert_eq!(orders, [Order::On, Order::Off]);
-    }
-
-    #[test]
-    fn a_storm_does_not_wait_for_the_next_order_and_a_burst_is_borne() {
-        let mut governor = Governor::new(0.01, GOROUTINE_COST);
-        let start = Instant::now();
-        assert!(!governor.is_urgent(ID, start));
-        governor.order(ID, start);
-        // 1 % of a second is 10 ms: 10,000 runs of 1 µs, however fast they come.
-        governor.ran(ID, 10_000, start);
-        assert!(!governor.is_urgent(ID, start + SECOND / 10));
-        governor.ran(ID, 1, start);
-        assert!(governor.is_urgent(ID, start + SECOND / 10));
-        assert!(!governor.is_urgent(ID, start + 2 * SECOND));
-        assert_eq!(governor.order(ID, start + SECOND / 10), Order::Off);
-        // Off already: nothing more is urgent.
-        governor.ran(ID, 1_000_000, start + SECOND);
-        assert!(!governor.is_urgent(ID, start + SECOND));
+        self.records.entry(key).or_insert_with(|| Record::new(now))
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use super::{
     books::{Books, Place},
     bpf::{Probes, SpawnCount, SpawnPlace},
-    governor::{Governor, Order},
+    governor::{Budget, Governor, Order},
     numbers::Numbers,
     thread::spawns::Origin,
 };
@@ -84,8 +84,8 @@ pub struct Spawning<R: Counted> {
 }
 
 impl<R: Counted> Spawning<R> {
-    /// `budget`: share of a core that the probes may take from a process.
-    pub fn new(budget: f64) -> Self {
+    /// `budget`: what probes may take from a process.
+    pub fn new(budget: &Budget) -> Self {
         Self {
             governor: Governor::new(budget, R::COST),
             watched: HashMap::new(),

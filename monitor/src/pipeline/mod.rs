@@ -25,6 +25,7 @@ use crate::{
     observe::{
         bpf::{ExecEvents, LoadError, LoadOptions, Probes, TaskRecord, enable_run_stats},
         go::Goroutines,
+        governor::Budget,
         helper::{Helper, HelperOptions},
         thread::{Records, Threads, spawning::Spawning},
         tokio,
@@ -52,7 +53,7 @@ pub struct Options {
     pub bpf_stats: bool,
     /// How stacks are read; `None`: they are not.
     pub stacks: Option<HelperOptions>,
-    /// Share of a core that the spawn probes may take from a process; `None`: there are none.
+    /// Share of a core that probes in a process may take from it; `None`: there are none.
     pub spawn_budget: Option<f64>,
     /// How long a pass may wait for stacks that are being read.
     pub patience: Duration,
@@ -92,12 +93,13 @@ impl Monitor {
         } else {
             Filter::Selected
         };
-        // Births are named by the helper that reads stacks.
-        let spawn_budget = options.spawn_budget.filter(|_| options.stacks.is_some());
+        let budget = options.spawn_budget.map(Budget::new);
+        // Births of threads are named by the helper that reads stacks.
+        let thread_budget = budget.as_ref().filter(|_| options.stacks.is_some());
         let mut probes = Probes::load(&LoadOptions {
             filter,
             futex_probes: options.futex_probes,
-            spawn_probes: spawn_budget.is_some(),
+            spawn_probes: thread_budget.is_some(),
             max_threads: options.max_threads,
             log: options.bpf_log,
         })?;
@@ -128,11 +130,11 @@ impl Monitor {
             Some(helper) => Some(Identifier::start(helper.clone()).map_err(LoadError::Thread)?),
             None => None,
         };
-        let goroutines = Goroutines::start(options.stacks.clone(), options.threshold, options.spawn_budget)
+        let goroutines = Goroutines::start(options.stacks.clone(), options.threshold, budget.as_ref())
             .map_err(LoadError::Thread)?;
-        let tokio = tokio::Tasks::start(options.stacks.clone(), options.threshold, options.spawn_budget)
+        let tokio = tokio::Tasks::start(options.stacks.clone(), options.threshold, budget.as_ref())
             .map_err(LoadError::Thread)?;
-        let spawning = spawn_budget.and_then(|budget| Some(Spawning::new(probes.spawn_events()?, budget)));
+        let spawning = thread_budget.and_then(|budget| Some(Spawning::new(probes.spawn_events()?, budget)));
         Ok(Self {
             probes,
             helper: Helper::default(),

@@ -29,7 +29,10 @@ impl Reader {
 
     /// All goroutines by number, and how many could not be read.
     pub fn goroutines(&mut self) -> Result<(BTreeMap<u64, Record>, u64), Unknown> {
-        match self.inspector.answer(&Question::Begin(self.who)) {
+        match self.inspector.answer(&Question::Begin {
+            who: self.who,
+            whole: false,
+        }) {
             Answer::Begun(begun) => self.reasons = begun.reasons,
             Answer::Refused(refusal) => return Err(refusal),
             other => panic!("{other:?}"),

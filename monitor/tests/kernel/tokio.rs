@@ -4,6 +4,7 @@ pub mod bed;
 mod blocking;
 mod churn;
 mod healthy;
+mod large;
 mod list;
 mod spawns;
 mod stacks;

@@ -17,6 +17,9 @@ use crate::setup;
 use crate::workspace::{self, cargo, name};
 use results::Counts;
 
+/// How many tests libtest runs side by side, unless `--test-threads` says it.
+const THREADS: &str = "RUST_TEST_THREADS";
+
 #[derive(Args)]
 pub struct Options {
     /// Runs the tests too that are marked #[ignore], those of Go with every version of it, and those of tokio with every build
@@ -114,6 +117,11 @@ fn cargo_test(options: &Options) -> Result<Command> {
         test.arg("--include-ignored");
     }
     test.args(libtest_args);
+    // Most of them wait for something most of the time.
+    if std::env::var_os(THREADS).is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        test.env(THREADS, (2 * cores).to_string());
+    }
     test.env("PATH", workspace::path_with(&setup::unpacked_programs())?);
     Ok(test)
 }

@@ -12,7 +12,7 @@ use super::{
     goroutine::Decoded,
     points,
     program::{Program, Unknown},
-    protocol::{Answer, Batch, Begun, MAX_NAMED, MAX_SITES, Named, Question, Record},
+    protocol::{Answer, Batch, Begun, MAX_NAMED, MAX_SITES, MAX_STACKS, Named, Question, Record},
     reads::{bubbles, check, list, read, threads},
     sites,
 };
@@ -25,9 +25,11 @@ use crate::observe::{
 
 /// Goroutines that are read at once: 8 MiB of them.
 const BATCH: usize = 16 << 10;
+
 /// A walk over a process's goroutines.
 struct Walk {
     who: Who,
+    whole: bool,
     /// Addresses still to be read, in falling order, each with its place in the runtime's list.
     left: Vec<(u64, u32)>,
 }
@@ -47,7 +49,7 @@ impl Inspector {
     pub fn answer(&mut self, question: &Question) -> Answer {
         // Other questions may come between two of a walk.
         let ahead = match question {
-            Question::Begin(_) | Question::Next => self.ahead.take(),
+            Question::Begin { .. } | Question::Next => self.ahead.take(),
             _ => None,
         };
         match (question, ahead) {
@@ -77,10 +79,9 @@ impl Inspector {
 
     fn try_answer(&mut self, question: &Question) -> Result<Answer, Unknown> {
         match question {
-            Question::Begin(who) => self.begin(*who).map(Answer::Begun),
+            Question::Begin { who, whole } => self.begin(*who, *whole).map(Answer::Begun),
             Question::Next => self.next().map(Answer::Some),
-            Question::Stacks(who, wanted) => self.stacks(*who, wanted, false).map(Answer::Stacks),
-            Question::StacksNow(who, wanted) => self.stacks(*who, wanted, true).map(Answer::Stacks),
+            Question::Stacks(who, wanted) => self.stacks(*who, wanted).map(Answer::Stacks),
             Question::Name(who, stacks) => self.name(*who, stacks).map(Answer::Named),
             Question::Points(who) => {
                 let Placed { bias, program, .. } = self.program(*who)?;
@@ -104,7 +105,7 @@ impl Inspector {
         }
     }
 
-    fn begin(&mut self, who: Who) -> Result<Begun, Unknown> {
+    fn begin(&mut self, who: Who, whole: bool) -> Result<Begun, Unknown> {
         self.walk = None;
         self.timers = None;
         let Placed { bias, program, .. } = self.program(who)?;
@@ -120,7 +121,7 @@ impl Inspector {
             reasons: program.reasons.clone(),
             traces_labels: program.traces_labels(bias, &memory),
         };
-        self.walk = Some(Walk { who, left });
+        self.walk = Some(Walk { who, whole, left });
         Ok(begun)
     }
 
@@ -130,7 +131,9 @@ impl Inspector {
         };
         let Placed { bias, program, .. } = self.program(walk.who)?;
         let mut memory = memory(walk.who)?;
-        let from = walk.left.len().saturating_sub(BATCH);
+        // Stacks are read while the goroutines are still in the processor's cache, which they are looked up in again.
+        let length = if walk.whole { MAX_STACKS } else { BATCH };
+        let from = walk.left.len().saturating_sub(length);
         let mut places = walk.left.split_off(from);
         places.reverse();
         let addresses: Vec<u64> = places.iter().map(|(address, _)| *address).collect();
@@ -152,6 +155,9 @@ impl Inspector {
             }
         }
         batch.ended = monotonic();
+        if walk.whole {
+            batch.stacks = Some(self.whole_stacks(walk.who, &goroutines)?);
+        }
         let threads = threads(&program, &mut memory, &goroutines);
         let bubbles = bubbles(&program, &mut memory, &goroutines);
         batch.records = goroutines

@@ -43,7 +43,7 @@ use worker::{Go, Wanted};
 
 use crate::{
     model::{Observation, ProcessId, SpawnReport, Stack, Task, WaitClass},
-    observe::{bpf::Probes, helper::HelperOptions, lookout::Lookout, spawning::Spawning},
+    observe::{bpf::Probes, governor::Budget, helper::HelperOptions, lookout::Lookout, spawning::Spawning},
     target::pidns::Numbers,
 };
 
@@ -56,25 +56,25 @@ pub struct Goroutines {
 }
 
 impl Goroutines {
-    /// `options`: how stacks are read; `None`: they are not. `spawn_budget`: share of a core that the spawn probes may
-    /// take from a process; `None`: there are none.
+    /// `options`: how stacks are read; `None`: they are not. `budget`: what probes may take from a
+    /// process; `None`: there are none.
     ///
     /// # Errors
     /// When no thread can be started.
     pub fn start(
         options: Option<HelperOptions>,
         threshold: Duration,
-        spawn_budget: Option<f64>,
+        budget: Option<&Budget>,
     ) -> io::Result<Self> {
         let go = Go {
             reads_stacks: options.is_some(),
-            wants_points: spawn_budget.is_some(),
+            wants_points: budget.is_some(),
             threshold,
         };
         Ok(Self {
             lookout: Lookout::start(go, options.unwrap_or_default())?,
             versions: HashMap::new(),
-            spawning: spawn_budget.map(Spawning::new),
+            spawning: budget.map(Spawning::new),
         })
     }
 

@@ -18,14 +18,12 @@ pub const MAX_SITES: usize = 256;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Question {
-    /// Begins a walk over all goroutines.
-    Begin(Who),
+    /// Begins a walk over all goroutines; `whole`: with the stacks of all that do not run, and the labels of all.
+    Begin { who: Who, whole: bool },
     /// The next ones of the walk that was begun last.
     Next,
     /// Stacks of goroutines that have not run since they were read.
     Stacks(Who, Vec<Wanted>),
-    /// The same of such as may run at any moment, with their labels: they are looked at once more when all has been read.
-    StacksNow(Who, Vec<Wanted>),
     /// The frames of stacks.
     Name(Who, Vec<Vec<u64>>),
     /// The places that goroutines were made at (behind the call), and what they run.
@@ -74,6 +72,8 @@ pub struct Batch {
     pub began: u64,
     pub ended: u64,
     pub records: Vec<Record>,
+    /// Of a walk over the whole: the records' stacks. Who has run while its stack was read is told to have.
+    pub stacks: Option<Stacks>,
     /// Not in memory, or no goroutines.
     pub unreadable: u64,
     pub is_last: bool,
@@ -122,7 +122,7 @@ pub struct Stacks {
     pub stacks: Vec<Pcs>,
     /// Whether some of their waits may end by themselves and it is not known.
     pub timers_unread: bool,
-    /// Of [`Question::StacksNow`]: which of `labels` each has.
+    /// Of a walk over the whole: which of `labels` each has.
     pub labelled: Vec<Option<u32>>,
     pub labels: Vec<Labels>,
 }

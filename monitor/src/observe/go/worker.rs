@@ -112,7 +112,11 @@ impl Runtime for Go {
         asker: &mut Asker<'_>,
     ) -> Result<BTreeSet<Cause>, Failure> {
         let who = asker.who;
-        let Answer::Begun(begun) = ask(asker, &Question::Begin(who))? else {
+        let begin = Question::Begin {
+            who,
+            whole: wanted.whole && self.reads_stacks,
+        };
+        let Answer::Begun(begun) = ask(asker, &begin)? else {
             return Err(asker.another_answer());
         };
         let begun_at = Instant::now();
@@ -139,23 +143,19 @@ impl Runtime for Go {
             };
             let Batch {
                 records,
-                unreadable,
-                is_last,
+                stacks,
+                ended,
                 ..
-            } = &batch;
+            } = batch;
             let began = *began.get_or_insert(batch.began);
-            entries.extend(
-                records
-                    .iter()
-                    .map(|record| memory.entry(record, began, batch.ended)),
-            );
+            entries.extend(records.iter().map(|record| memory.entry(record, began, ended)));
             if let Some(whole) = &mut whole {
-                whole.note(records, batch.ended);
+                whole.note(&records, stacks, ended);
             }
-            if *unreadable > 0 {
+            if batch.unreadable > 0 {
                 incomplete.insert(Cause::GoroutinesUnreadable);
             }
-            if *is_last {
+            if batch.is_last {
                 break;
             }
         }
@@ -163,7 +163,13 @@ impl Runtime for Go {
         memory.tracker.look(began.unwrap_or_default(), entries);
         name_places(memory, asker)?;
         if let Some(mut whole) = whole {
-            whole.read(memory, self.reads_stacks, asker)?;
+            whole.name(memory, asker)?;
+            tracing::debug!(
+                "process {}: {} goroutines with all their stacks read in {read:?}, told in {:?}",
+                who.pid,
+                memory.tracker.entries().len(),
+                begun_at.elapsed()
+            );
             process.whole = Some(whole);
             return Ok(incomplete);
         }

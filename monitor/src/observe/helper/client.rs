@@ -14,7 +14,9 @@ use monitor_common::SpawnCall;
 
 use super::{
     ARGUMENT, Asked, Birth, HelperOptions, MAX_READ, NamedBirth, Reply, Request, SpawnPoint, ThreadStart,
-    patience::Patience, receive, send,
+    deadline::{Deadline, Starvation},
+    patience::Patience,
+    receive, send,
 };
 use crate::{
     identify::Stack,
@@ -63,6 +65,7 @@ pub struct Helper {
 struct Running {
     child: Child,
     stream: UnixStream,
+    starvation: Starvation,
 }
 
 impl Helper {
@@ -318,7 +321,11 @@ impl Running {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .spawn()?;
-        let mut running = Self { child, stream };
+        let mut running = Self {
+            starvation: Starvation::of(child.id()),
+            child,
+            stream,
+        };
         // Thread 0 does not exist: the answer says but that it listens.
         let hello = Asked {
             pid: 0,
@@ -339,10 +346,9 @@ impl Running {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => HelperError::Unresponsive,
             _ => HelperError::Failed(error),
         };
-        self.stream.set_write_timeout(Some(deadline))?;
-        self.stream.set_read_timeout(Some(deadline))?;
-        send(&mut self.stream, asked).map_err(late)?;
-        receive(&mut self.stream).map_err(late)
+        let mut stream = Deadline::new(&mut self.stream, deadline, || self.starvation.so_far());
+        send(&mut stream, asked).map_err(late)?;
+        receive(&mut stream).map_err(late)
     }
 
     /// A reader that hangs in the kernel ends at SIGKILL only, and not even then at once: nobody waits for it.

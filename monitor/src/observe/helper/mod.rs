@@ -6,6 +6,7 @@
 //! deadline, and starts again when it is needed.
 
 mod client;
+mod deadline;
 mod patience;
 mod server;
 

@@ -15,7 +15,8 @@ use crate::{
     rights,
 };
 
-/// Bytes of address space that the helper may use: what a hostile file makes it ask for beyond is refused.
+/// Bytes of memory of its own that the helper may ask for: what a hostile file makes it ask for beyond is refused. Files that
+/// it maps do not count: they may be larger, and take no memory until they are read.
 const MAX_MEMORY: u64 = 8 << 30;
 
 /// Bytes of free memory that the helper keeps.
@@ -35,7 +36,7 @@ pub fn serve(debug_dirs: impl Iterator<Item = PathBuf>) -> io::Result<()> {
     // It works with more just as well.
     let _ = rights::keep_reading();
     keep_memory();
-    limit(Resource::As, MAX_MEMORY);
+    limit(Resource::Data, MAX_MEMORY);
     limit(Resource::Core, 0);
     // SAFETY: standard input is the stream that the monitor passed, and nobody else uses it.
     let mut stream = unsafe { UnixStream::from_raw_fd(0) };

@@ -11,7 +11,7 @@ use crate::{
     model::{ProcessId, SpawnTotals},
     observe::{
         bpf::{Probes, SpawnEvent, SpawnEvents, SpawnMessage, SpawnProbe},
-        governor::{Governor, Order, THREAD_COST},
+        governor::{Budget, Governor, Order, THREAD_COST},
         helper::{NamedBirth, SpawnPoint},
     },
 };
@@ -60,8 +60,8 @@ pub struct Spawning {
 }
 
 impl Spawning {
-    /// `budget`: share of a core that the probes may take from a process.
-    pub fn new(events: SpawnEvents, budget: f64) -> Self {
+    /// `budget`: what probes may take from a process.
+    pub fn new(events: SpawnEvents, budget: &Budget) -> Self {
         Self {
             events,
             governor: Governor::new(budget, THREAD_COST),

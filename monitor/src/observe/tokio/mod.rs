@@ -58,6 +58,7 @@ use crate::{
     model::{Cause, Observation, ProcessId, SpawnReport, Wait},
     observe::{
         bpf::{Probes, TaskRecord},
+        governor::Budget,
         helper::HelperOptions,
         lookout::Lookout,
         monotonic,
@@ -80,7 +81,7 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// `options`: how stacks are read; `None`: they are not. `budget`: share of a core that probes may take from a process;
+    /// `options`: how stacks are read; `None`: they are not. `budget`: what probes may take from a process;
     /// `None`: there are none.
     ///
     /// # Errors
@@ -88,7 +89,7 @@ impl Tasks {
     pub fn start(
         options: Option<HelperOptions>,
         threshold: Duration,
-        budget: Option<f64>,
+        budget: Option<&Budget>,
     ) -> io::Result<Self> {
         let budget = budget.filter(|_| options.is_some());
         let tokio = Tokio {

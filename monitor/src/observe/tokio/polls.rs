@@ -21,7 +21,7 @@ use crate::{
     model::ProcessId,
     observe::{
         bpf::Probes,
-        governor::{Governor, Order, POLL_COST},
+        governor::{Budget, Governor, Order, POLL_COST},
         numbers::Numbers,
     },
 };
@@ -59,12 +59,12 @@ pub struct Polls {
 }
 
 impl Polls {
-    /// `budget`: share of a core that the probes may take from a process.
-    pub fn new(budget: f64) -> Self {
+    /// `budget`: what probes may take from a process.
+    pub fn new(budget: &Budget) -> Self {
         Self {
             governors: Governors {
                 processes: Governor::new(budget, POLL_COST),
-                functions: Governor::new(budget * SHARE, POLL_COST),
+                functions: Governor::new(&budget.part(SHARE), POLL_COST),
                 places: Numbers::default(),
             },
             processes: HashMap::new(),

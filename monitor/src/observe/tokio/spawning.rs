@@ -16,7 +16,7 @@ use crate::{
             MAX_TOKIO_PROCESSES, Probes, SpawnCount, SpawnPlace, TokioPlaces, TokioSpawnProbes, TokioStep,
             TokioTask,
         },
-        governor::BIRTH_COST,
+        governor::{BIRTH_COST, Budget},
         spawning::{Counted, Spawning},
         thread::spawns::Origin,
     },
@@ -127,8 +127,8 @@ pub struct Creators {
 }
 
 impl Creators {
-    /// `budget`: share of a core that the probes may take from a process.
-    pub fn new(budget: f64) -> Self {
+    /// `budget`: what probes may take from a process.
+    pub fn new(budget: &Budget) -> Self {
         Self {
             spawning: Spawning::new(budget),
             known: HashMap::new(),

@@ -145,7 +145,7 @@ fn guests() -> Vec<Guest> {
         ),
         Guest {
             length: Some(1 << 40),
-            ..guest("sparse", &[], None, Some("[guest-sparse.so]"))
+            ..guest("sparse", &[], None, Some("guest_sleep"))
         },
         guest("names", &[&acting], None, Some(&shown)),
     ]

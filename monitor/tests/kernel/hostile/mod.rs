@@ -8,7 +8,6 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -16,7 +15,7 @@ use std::{
 
 use testbed::{Program, Target};
 
-use crate::support::{Counts, Daemon, counts, skip, start};
+use crate::support::{Counts, Daemon, Folder, counts, skip, start};
 
 /// A library in which threads wait.
 const GUEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/hostile/guest.S");
@@ -26,28 +25,6 @@ const UNSUPPORTED: i32 = 77;
 const STACK_DEADLINE: f64 = 5.0;
 /// What the helper may take of memory beside a hostile file, in KiB.
 const MAX_HELPER_KIB: u64 = 256 << 10;
-
-/// A folder of a test's own, removed when it is dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let name = format!("hostile-{name}-{}", std::process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn compile(source: &str, output: &str, flags: &[&str]) -> bool {
     let mut command = Command::new("gcc");

@@ -26,26 +26,12 @@ use crate::{
 };
 
 impl Inspector {
-    /// `again`: those that have run while their stacks were read are told to have.
-    pub(super) fn stacks(&mut self, who: Who, wanted: &[Wanted], again: bool) -> Result<Stacks, Unknown> {
+    pub(super) fn stacks(&mut self, who: Who, wanted: &[Wanted]) -> Result<Stacks, Unknown> {
         let wanted = &wanted[..wanted.len().min(MAX_STACKS)];
         let Placed { bias, program, .. } = self.program(who)?;
         let mut memory = memory(who)?;
         let addresses: Vec<u64> = wanted.iter().map(|wanted| wanted.address).collect();
         let mut found = read(&program, &mut memory, &addresses);
-        let sets: Vec<u64> = found.iter().map(labels_of).collect();
-        let known = match again {
-            true => {
-                let image = program.functions.space();
-                let constant = |address: u64, bytes: &mut [u8]| {
-                    let own = address.wrapping_sub(bias);
-                    image.is_in(own, |segment| !segment.writable) && image.fill(own, bytes)
-                };
-                let form = Form::of(program.version.minor);
-                labels::read(form, &mut memory, sets.clone(), constant)
-            }
-            false => HashMap::new(),
-        };
         for (wanted, found) in wanted.iter().zip(&mut found) {
             match found {
                 Decoded::Live(goroutine) if is_still(goroutine, wanted) => {}
@@ -53,11 +39,58 @@ impl Inspector {
                 _ => *found = Decoded::Dead,
             }
         }
+        Ok(self.unwound(who, &program, bias, &mut memory, &found))
+    }
+
+    /// Stacks of all of these that do not run, and the labels of all. They may run at any moment: they are looked at once
+    /// more when all has been read.
+    pub(super) fn whole_stacks(&mut self, who: Who, goroutines: &[Goroutine]) -> Result<Stacks, Unknown> {
+        let Placed { bias, program, .. } = self.program(who)?;
+        let mut memory = memory(who)?;
+        let image = program.functions.space();
+        let constant = |address: u64, bytes: &mut [u8]| {
+            let own = address.wrapping_sub(bias);
+            image.is_in(own, |segment| !segment.writable) && image.fill(own, bytes)
+        };
+        let sets = goroutines.iter().map(|goroutine| goroutine.labels).collect();
+        let known = labels::read(Form::of(program.version.minor), &mut memory, sets, constant);
+        let stands = |goroutine: &Goroutine| match goroutine.status {
+            Status::Running => Decoded::Dead,
+            _ => Decoded::Live(goroutine.clone()),
+        };
+        let found: Vec<Decoded> = goroutines.iter().map(stands).collect();
+        let mut answer = self.unwound(who, &program, bias, &mut memory, &found);
+        let addresses: Vec<u64> = goroutines.iter().map(|goroutine| goroutine.address).collect();
+        let later = read(&program, &mut memory, &addresses);
+        // As long as a goroutine has them, nothing else can lie there.
+        let still = goroutines.iter().zip(&later).map(|(before, found)| match found {
+            Decoded::Live(now) if (now.id, now.labels) == (before.id, before.labels) => now.labels,
+            _ => 0,
+        });
+        (answer.labelled, answer.labels) = numbered(still, known);
+        for ((before, found), outcome) in goroutines.iter().zip(&later).zip(&mut answer.outcomes) {
+            match found {
+                Decoded::Live(now) if is_still(now, &wanted(before)) => {}
+                _ => *outcome = Outcome::Moved,
+            }
+        }
+        Ok(answer)
+    }
+
+    /// The stacks of those that live.
+    fn unwound(
+        &mut self,
+        who: Who,
+        program: &Program,
+        bias: u64,
+        memory: &mut Memory,
+        found: &[Decoded],
+    ) -> Stacks {
         let mut answer = Stacks {
-            outcomes: vec![Outcome::Moved; wanted.len()],
+            outcomes: vec![Outcome::Moved; found.len()],
             ..Stacks::default()
         };
-        let timed = self.timed(who, &program, bias, &mut memory, &found);
+        let timed = self.timed(who, program, bias, memory, found);
         answer.timers_unread = matches!(&self.timers, Some((_, None)));
         let mut numbers = HashMap::new();
         let mut order: Vec<usize> = (0..found.len()).collect();
@@ -67,7 +100,7 @@ impl Inspector {
         });
         let mut rest = order.as_slice();
         while !rest.is_empty() {
-            let (some, places) = some_stacks(&found, rest);
+            let (some, places) = some_stacks(found, rest);
             let (now, later) = rest.split_at(some);
             rest = later;
             let copied = memory.gather(&places, 0);
@@ -100,34 +133,11 @@ impl Inspector {
                 answer.outcomes[*number] = Outcome::Stack {
                     number: index,
                     has_deadline: timed.contains(number)
-                        || is_io && poll::has_deadline(program.offsets, &mut memory, goroutine, bytes),
+                        || is_io && poll::has_deadline(program.offsets, memory, goroutine, bytes),
                 };
             }
         }
-        if again {
-            let later = read(&program, &mut memory, &addresses);
-            // As long as a goroutine has them, nothing else can lie there.
-            let still = wanted
-                .iter()
-                .zip(&later)
-                .zip(&sets)
-                .map(|((wanted, found), set)| {
-                    let is_same = matches!(found, Decoded::Live(goroutine) if goroutine.id == wanted.id);
-                    if is_same && labels_of(found) == *set {
-                        *set
-                    } else {
-                        0
-                    }
-                });
-            (answer.labelled, answer.labels) = numbered(still, known);
-            for ((wanted, found), outcome) in wanted.iter().zip(later).zip(&mut answer.outcomes) {
-                match found {
-                    Decoded::Live(goroutine) if is_still(&goroutine, wanted) => {}
-                    _ => *outcome = Outcome::Moved,
-                }
-            }
-        }
-        Ok(answer)
+        answer
     }
 
     /// Of these goroutines the numbers of those that a timer will wake.
@@ -176,14 +186,6 @@ impl Inspector {
     }
 }
 
-/// Address of its labels, or 0.
-fn labels_of(found: &Decoded) -> u64 {
-    match found {
-        Decoded::Live(goroutine) => goroutine.labels,
-        Decoded::Dead | Decoded::Invalid => 0,
-    }
-}
-
 /// Of each address the number of its set, and the sets by number.
 fn numbered(
     addresses: impl Iterator<Item = u64>,
@@ -198,6 +200,16 @@ fn numbered(
         numbers.get(&address).copied()
     };
     (addresses.map(one).collect(), told)
+}
+
+/// As it was.
+fn wanted(goroutine: &Goroutine) -> Wanted {
+    Wanted {
+        address: goroutine.address,
+        id: goroutine.id,
+        seq: goroutine.seq,
+        place: goroutine.place(),
+    }
 }
 
 fn is_still(goroutine: &Goroutine, wanted: &Wanted) -> bool {

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::super::tracker::Entry;
+use super::super::protocol::Record;
 use crate::model::Labels;
 
 /// What the labels of one process may take together, in bytes.
@@ -20,11 +20,11 @@ pub struct Labelled {
 
 impl Labelled {
     /// `numbers`: which of the sets each of the goroutines has.
-    pub fn note(&mut self, entries: &[Entry], numbers: &[Option<u32>], sets: Vec<Labels>) {
+    pub fn note(&mut self, records: &[Record], numbers: &[Option<u32>], sets: Vec<Labels>) {
         let sets: Vec<Arc<Labels>> = sets.into_iter().map(|labels| self.intern(labels)).collect();
-        for (entry, number) in entries.iter().zip(numbers) {
+        for (record, number) in records.iter().zip(numbers) {
             let labels = number.and_then(|number| sets.get(number as usize).cloned());
-            self.by_id.extend(labels.map(|labels| (entry.id, labels)));
+            self.by_id.extend(labels.map(|labels| (record.id, labels)));
         }
     }
 

@@ -5,14 +5,13 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
-    time::Instant,
 };
 
 use super::{
     super::{
         buildinfo::Version,
         goroutine::Status,
-        protocol::{Answer, MAX_NAMED, MAX_SITES, MAX_STACKS, Outcome, Pcs, Question, Record},
+        protocol::{Answer, MAX_NAMED, MAX_SITES, Outcome, Pcs, Question, Record, Stacks},
         reasons::{DURABLE, is_durable},
         tracker::Entry,
         view::{Memory, View},
@@ -32,6 +31,9 @@ const MINUTE: u64 = 60_000_000_000;
 
 /// What a record tells beyond what is kept of it.
 struct Extra {
+    id: u64,
+    /// Of the reading of its stack, where stacks are read.
+    outcome: Option<Outcome>,
     status: Status,
     order: u32,
     parent: u64,
@@ -51,9 +53,7 @@ type Told = (Arc<Stack>, Arc<[u32]>);
 pub struct Whole {
     /// Of Go's version.
     minor: u32,
-    extras: HashMap<u64, Extra>,
-    /// By goroutine.
-    outcomes: HashMap<u64, Outcome>,
+    extras: Vec<Extra>,
     numbers: HashMap<Pcs, u32>,
     stacks: Vec<Option<Told>>,
     creators: HashMap<u64, Option<Arc<Creator>>>,
@@ -73,12 +73,25 @@ impl Whole {
         }
     }
 
-    /// Takes down what some records tell; `now`: when they were read, CLOCK_MONOTONIC ns.
-    pub fn note(&mut self, records: &[Record], now: u64) {
+    /// Takes down what some records and their stacks tell; `now`: when they were read, CLOCK_MONOTONIC ns.
+    pub fn note(&mut self, records: &[Record], stacks: Option<Stacks>, now: u64) {
+        let stacks = stacks.unwrap_or_default();
+        self.timers_unread |= stacks.timers_unread;
+        self.labels.note(records, &stacks.labelled, stacks.labels);
+        let numbers: Vec<u32> = stacks.stacks.into_iter().map(|pcs| self.number(pcs)).collect();
+        let mut outcomes = stacks.outcomes.into_iter().map(|outcome| match outcome {
+            Outcome::Stack { number, has_deadline } => Outcome::Stack {
+                number: numbers.get(number as usize).copied().unwrap_or(u32::MAX),
+                has_deadline,
+            },
+            other => other,
+        });
         self.extras.extend(records.iter().map(|record| {
             let since = Some(record.wait_since)
                 .filter(|since| *since != 0 && !record.status.is_active() && !record.is_leaked);
-            let extra = Extra {
+            Extra {
+                id: record.id,
+                outcome: outcomes.next(),
                 status: record.status,
                 order: record.order,
                 parent: record.parent,
@@ -87,8 +100,7 @@ impl Whole {
                 bubble: Some(record.bubble).filter(|bubble| *bubble != 0),
                 minutes: since.map_or(0, |since| now.saturating_sub(since) / MINUTE),
                 gopc: record.gopc,
-            };
-            (record.id, extra)
+            }
         }));
     }
 
@@ -97,23 +109,28 @@ impl Whole {
         if self.timers_unread {
             view.incomplete.insert(Cause::GoroutinesUnreadable);
         }
+        self.extras.sort_unstable_by_key(|extra| extra.id);
+        let extras = std::mem::take(&mut self.extras);
+        let mut extras = extras.iter().peekable();
+        // Both are in the order of their numbers.
         for (task, entry) in view.tasks.iter_mut().zip(memory.tracker.entries()) {
-            let Some(extra) = self.extras.remove(&task.id) else {
+            while extras.next_if(|extra| extra.id < task.id).is_some() {}
+            let Some(extra) = extras.next_if(|extra| extra.id == task.id) else {
                 continue;
             };
-            let outcome = self.outcomes.get(&task.id).copied();
-            let told = match outcome {
+            let told = match extra.outcome {
                 Some(Outcome::Stack { number, .. }) => self.stacks.get(number as usize).cloned().flatten(),
                 _ => None,
             };
-            note_outcome(task, outcome, told.is_some(), &mut view.incomplete);
+            if let Some(outcome) = extra.outcome {
+                note_outcome(task, outcome, told.is_some(), &mut view.incomplete);
+            }
             let (stack, within) = told.unzip();
             task.stack = stack;
             task.facts = Some(Box::new(self.facts(
                 task.id,
                 entry,
-                &extra,
-                outcome,
+                extra,
                 within.unwrap_or_default(),
                 memory,
             )));
@@ -121,17 +138,9 @@ impl Whole {
         view
     }
 
-    fn facts(
-        &self,
-        id: u64,
-        entry: &Entry,
-        extra: &Extra,
-        outcome: Option<Outcome>,
-        within: Arc<[u32]>,
-        memory: &Memory,
-    ) -> Facts {
+    fn facts(&self, id: u64, entry: &Entry, extra: &Extra, within: Arc<[u32]>, memory: &Memory) -> Facts {
         let (reason, nature) = memory.wait_of(entry);
-        let has_moved = outcome == Some(Outcome::Moved);
+        let has_moved = extra.outcome == Some(Outcome::Moved);
         let (state, status) = match extra.status {
             _ if has_moved => (State::Running, Reason::Static("running")),
             Status::Running => (State::Running, Reason::Static("running")),
@@ -179,19 +188,11 @@ impl Whole {
         self.numbers.insert(pcs, next);
         next
     }
-    /// Reads the stacks of all that do not run, and names what is to be named.
-    pub fn read(
-        &mut self,
-        memory: &mut Memory,
-        reads_stacks: bool,
-        asker: &mut Asker<'_>,
-    ) -> Result<(), Failure> {
-        let begun = Instant::now();
-        if reads_stacks {
-            self.read_stacks(memory, asker)?;
-            self.name_stacks(memory, asker)?;
-        }
-        let made_at: HashSet<u64> = self.extras.values().map(|extra| extra.gopc).collect();
+
+    /// Names what is to be named.
+    pub fn name(&mut self, memory: &mut Memory, asker: &mut Asker<'_>) -> Result<(), Failure> {
+        self.name_stacks(memory, asker)?;
+        let made_at: HashSet<u64> = self.extras.iter().map(|extra| extra.gopc).collect();
         let made_at: Vec<u64> = made_at.into_iter().collect();
         for some in made_at.chunks(MAX_SITES) {
             let Answer::Creators(told) = ask(asker, &Question::Creators(asker.who, some.to_vec()))? else {
@@ -199,37 +200,6 @@ impl Whole {
             };
             let told = told.into_iter().map(|creator| creator.map(Arc::new));
             self.creators.extend(some.iter().copied().zip(told));
-        }
-        tracing::debug!(
-            "process {}: all of {} goroutines and {} stacks told in {:?}",
-            asker.who.pid,
-            self.extras.len(),
-            self.stacks.len(),
-            begun.elapsed()
-        );
-        Ok(())
-    }
-
-    fn read_stacks(&mut self, memory: &Memory, asker: &mut Asker<'_>) -> Result<(), Failure> {
-        // Those that run have labels, too.
-        for some in memory.tracker.entries().chunks(MAX_STACKS) {
-            let wanted = some.iter().map(Entry::wanted).collect();
-            let Answer::Stacks(answer) = ask(asker, &Question::StacksNow(asker.who, wanted))? else {
-                return Err(asker.another_answer());
-            };
-            let numbers: Vec<u32> = answer.stacks.into_iter().map(|pcs| self.number(pcs)).collect();
-            self.timers_unread |= answer.timers_unread;
-            self.labels.note(some, &answer.labelled, answer.labels);
-            for (entry, outcome) in some.iter().zip(answer.outcomes) {
-                let outcome = match outcome {
-                    Outcome::Stack { number, has_deadline } => Outcome::Stack {
-                        number: numbers.get(number as usize).copied().unwrap_or(u32::MAX),
-                        has_deadline,
-                    },
-                    other => other,
-                };
-                self.outcomes.insert(entry.id, outcome);
-            }
         }
         Ok(())
     }
@@ -268,9 +238,9 @@ fn marked(status: Reason, state: State, extra: &Extra, reason: &str, minor: u32)
 }
 
 /// What the reading of its stack says of a goroutine besides.
-fn note_outcome(task: &mut Task, outcome: Option<Outcome>, is_told: bool, incomplete: &mut BTreeSet<Cause>) {
+fn note_outcome(task: &mut Task, outcome: Outcome, is_told: bool, incomplete: &mut BTreeSet<Cause>) {
     match outcome {
-        Some(Outcome::Stack { has_deadline, .. }) => {
+        Outcome::Stack { has_deadline, .. } => {
             if has_deadline {
                 task.wait = None;
             }
@@ -278,10 +248,9 @@ fn note_outcome(task: &mut Task, outcome: Option<Outcome>, is_told: bool, incomp
                 incomplete.insert(Cause::StackUnreadable);
             }
         }
-        Some(Outcome::Unreadable) => {
+        Outcome::Unreadable => {
             incomplete.insert(Cause::StackUnreadable);
         }
-        Some(Outcome::Moved) => task.wait = None,
-        None => {}
+        Outcome::Moved => task.wait = None,
     }
 }
