@@ -205,3 +205,6 @@ impl Timers {
         (found, self.unknown)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,6 +106,13 @@ pub fn find(search: &mut Search<'_>, known: &[Wheels], pointers: &[u64], everywh
     found
 }
 
+/// The wheels in these handles.
+#[cfg(test)]
+pub fn behind_all(search: &mut Search<'_>, handles: &[u64]) -> Vec<Wheels> {
+    let found = handles.iter().filter_map(|handle| behind(search.memory, *handle));
+    found.collect()
+}
+
 /// The wheels in a handle.
 fn behind(memory: &mut Memory, handle: u64) -> Option<Wheels> {
     let bytes = memory.some(handle, HANDLE, PART);
