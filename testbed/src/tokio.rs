@@ -182,8 +182,8 @@ pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
     })
 }
 
-/// A web server of axum's with all debug information, built as [`build`] does it.
-pub fn build_web() -> Result<Command> {
+/// A web server of axum's, built as [`build`] does it.
+pub fn build_web(flavor: Flavor) -> Result<Command> {
     let tokio = dependency(
         "tokio",
         NEWEST,
@@ -195,7 +195,7 @@ pub fn build_web() -> Result<Command> {
         name: "web",
         sources: "axum/src",
         version: NEWEST,
-        flavor: Flavor::Debug,
+        flavor,
         dependencies: tokio + &axum + &futures,
     })
 }

@@ -30,7 +30,7 @@ use super::{
     wakers::Wakers,
     walk::{Seen, Walk},
     wheels::{self, Wheels},
-    world,
+    world::{self, Sockets},
 };
 use crate::{
     identify::{self, Lru},
@@ -365,7 +365,7 @@ impl Inspector {
         };
         let mut is_whole = false;
         let mut all = Vec::new();
-        let mut sockets = None;
+        let mut sockets: Option<Vec<Sockets>> = None;
         if let Some(known) = self.known.get(&who.process()) {
             let everywhere = known.wheels.is_empty() || known.looks.is_multiple_of(EVERYWHERE);
             known.wheels = wheels::find(&mut search, &known.wheels, threads, everywhere);
@@ -376,10 +376,17 @@ impl Inspector {
                     .iter()
                     .all(|list| known.of_sets.contains(&list.at()) || has_one(list));
             all.clone_from(&known.wheels);
+            // What else is counted may have old words of a handle behind it.
+            let has_list = |wheels: &Wheels| known.lists.iter().any(|list| wheels.are_of(list));
+            let is_twin = |wheels: &Wheels| {
+                let mut others = all.iter().filter(|other| other.is_same(wheels));
+                !has_list(wheels) && others.any(has_list)
+            };
             let of_each = all
                 .iter()
+                .filter(|wheels| !is_twin(wheels))
                 .map(|wheels| world::find(search.memory, wheels.handle()));
-            sockets = of_each.collect::<Option<Vec<_>>>().map(|lists| lists.concat());
+            sockets = of_each.collect();
         }
         let wakers = Wakers::new(placed);
         Ok(Timers::new(Blocks::new(memory), wakers, &all, is_whole, sockets))

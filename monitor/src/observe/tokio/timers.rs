@@ -13,7 +13,7 @@ use super::{
     protocol,
     wakers::Wakers,
     wheels::Wheels,
-    world,
+    world::{self, Sockets},
 };
 use crate::observe::memory::space::word;
 
@@ -70,8 +70,8 @@ pub struct Timers {
     strange: Vec<(u64, [u8; TIMER])>,
     tasks: HashSet<u64>,
     unknown: Vec<Unknown>,
-    /// Where the ends of the lists of sockets stand; `None` where that is not known of all runtimes. And who waits for them.
-    sockets: Option<Vec<u64>>,
+    /// The sockets; `None` where they are not known of all runtimes. And who waits for them.
+    sockets: Option<Vec<Sockets>>,
     world: HashSet<u64>,
     /// Timers of this round.
     count: usize,
@@ -87,7 +87,7 @@ impl Timers {
         wakers: Wakers,
         wheels: &[Wheels],
         is_whole: bool,
-        sockets: Option<Vec<u64>>,
+        sockets: Option<Vec<Sockets>>,
     ) -> Self {
         let levels: Vec<Range<u64>> = wheels.iter().flat_map(Wheels::levels).collect();
         Self {
@@ -142,11 +142,19 @@ impl Timers {
     }
 
     fn read_sockets(&mut self) {
-        let Some(lists) = self.sockets.clone() else { return };
         self.blocks.clear();
-        let mut read = |ends| world::read(&mut self.blocks, &mut self.wakers, ends, &mut self.world);
-        let is_whole = lists.into_iter().all(&mut read);
-        if !is_whole {
+        let Self {
+            blocks,
+            wakers,
+            sockets,
+            world,
+            ..
+        } = self;
+        let mut is_whole = |sockets: &Sockets| match sockets {
+            Sockets::At(ends) => world::read(blocks, wakers, *ends, world),
+            Sockets::None => true,
+        };
+        if sockets.iter().flatten().any(|sockets| !is_whole(sockets)) {
             self.sockets = None;
         }
     }

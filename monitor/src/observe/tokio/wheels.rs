@@ -79,6 +79,11 @@ impl Wheels {
         self.levels.iter().copied().flat_map(slots)
     }
 
+    /// Whether these are the same wheels, whosever they are.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.levels == other.levels
+    }
+
     /// Whether a list is that of the tasks of the same runtime.
     pub fn are_of(&self, list: &List) -> bool {
         (self.handle..self.handle.saturating_add(LISTS)).contains(&list.at())

@@ -38,21 +38,26 @@ const WAITING: usize = 4;
 /// Links, and a waker.
 const WAITER: usize = 32;
 
-/// Where the ends of the lists in a handle stand; none in that of a runtime that cannot wait for the world, and `None` where
-/// that is not known.
-pub fn find(memory: &Memory, handle: u64) -> Option<Vec<u64>> {
+/// Where the ends of the list in a handle stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sockets {
+    At(u64),
+    /// Its runtime cannot wait for the world.
+    None,
+}
+
+/// The list in a handle; `None` where that is not known.
+pub fn find(memory: &Memory, handle: u64) -> Option<Sockets> {
     let bytes = memory.some(handle, HANDLE, PART);
     let words: Vec<u64> = (0..bytes.len())
         .step_by(8)
         .filter_map(|at| word(&bytes, at))
         .collect();
-    let places = words.windows(WORDS).enumerate();
-    let ends: Vec<u64> = places
-        .filter(|(_, words)| is_driver(words))
-        .map(|(index, _)| handle + 8 * (index + ENDS) as u64)
-        .collect();
+    if let Some(index) = words.windows(WORDS).position(is_driver) {
+        return Some(Sockets::At(handle + 8 * (index + ENDS) as u64));
+    }
     let is_none = |words: &[u64]| has_no_driver(memory, words);
-    (!ends.is_empty() || words.windows(WORDS).any(is_none)).then_some(ends)
+    words.windows(WORDS).any(is_none).then_some(Sockets::None)
 }
 
 /// Whether there is something else in the place of a driver: what wakes a thread that waits, and no file.
