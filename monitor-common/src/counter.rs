@@ -26,13 +26,15 @@ pub enum Counter {
     TokioSitesFull = 11,
     /// `TOKIO_BORN` was full: tasks are missing from their totals, and nobody knows where they were made.
     TokioBirthsFull = 12,
+    /// `TOKIO_ENDED` was full: tasks that have ended are missing, if their handles are kept.
+    TokioEndsFull = 13,
 }
 
 impl Counter {
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
 
     /// The counters of what was lost, each with its label in `taskleak_lost_events_total`.
-    pub const LOST: [(Self, &'static str); 9] = [
+    pub const LOST: [(Self, &'static str); 10] = [
         (Self::WaitsFull, "futex_waits_full"),
         (Self::ProcessesFull, "processes_full"),
         (Self::EventsFull, "process_events_full"),
@@ -42,5 +44,6 @@ impl Counter {
         (Self::TokioPollsFull, "tokio_polls_full"),
         (Self::TokioSitesFull, "tokio_sites_full"),
         (Self::TokioBirthsFull, "tokio_births_full"),
+        (Self::TokioEndsFull, "tokio_ends_full"),
     ];
 }

@@ -22,8 +22,8 @@ pub use process::{ExecEvent, Filter, ProcessEntry, selected};
 pub use spawn::{ExitEvent, SPAWN_STACK, SpawnCall, SpawnEvent, spawn_kind};
 pub use task::{EXITED, TaskRecord, record_flags, task_flags, task_state};
 pub use tokio::{
-    MAX_TOKIO_PLACES, MAX_TOKIO_PROCESSES, MAX_TOKIO_STEPS, MAX_TOKIO_TASKS, TOKIO_INDIRECT, TokioStep,
-    TokioTask, tokio_step,
+    MAX_TOKIO_ENDED, MAX_TOKIO_PLACES, MAX_TOKIO_PROCESSES, MAX_TOKIO_STEPS, MAX_TOKIO_TASKS, TOKIO_INDIRECT,
+    TOKIO_JOIN_INTEREST, TokioBirth, TokioStep, TokioTask, tokio_step,
 };
 pub use wait::{FutexCall, FutexWait};
 
@@ -60,8 +60,10 @@ pub mod names {
     pub const TOKIO_STEPS: &str = "TOKIO_STEPS";
     /// Hash: places that had none → 0.
     pub const TOKIO_STEPS_WANTED: &str = "TOKIO_STEPS_WANTED";
-    /// Hash: [`crate::TokioTask`] that lives → where it was made.
+    /// Hash: [`crate::TokioTask`] that lives → [`crate::TokioBirth`].
     pub const TOKIO_BORN: &str = "TOKIO_BORN";
+    /// Hash: [`crate::TokioTask`] that has ended and had a handle then → its [`crate::TokioBirth`].
+    pub const TOKIO_ENDED: &str = "TOKIO_ENDED";
     /// Read-only global: 1 when births and deaths of threads are to be told.
     pub const SPAWN_PROBES: &str = "SPAWN_PROBES";
     /// Read-only global: [`crate::TaskOffsets`].
@@ -93,6 +95,7 @@ mod pod {
         crate::SpawnPlace,
         crate::SpawnCount,
         crate::TokioTask,
+        crate::TokioBirth,
         crate::TokioStep
     );
 }

@@ -16,6 +16,21 @@ pub struct TokioTask {
     pub header: u64,
 }
 
+/// Of a task that was made while somebody looked: 32 bytes a task with its key, beside the kernel's own.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokioBirth {
+    /// Where it was made; 0 where that is not known.
+    pub pc: u64,
+    /// CLOCK_MONOTONIC ns.
+    pub at: u64,
+}
+
+/// Bit of a task's state: somebody has its handle (tokio/src/runtime/task/state.rs).
+pub const TOKIO_JOIN_INTEREST: u64 = 8;
+/// Tasks of all processes that had a handle when they ended, and that user space has not yet taken in.
+pub const MAX_TOKIO_ENDED: u32 = 1 << 17;
+
 /// Processes whose tasks can be counted at once.
 pub const MAX_TOKIO_PROCESSES: u32 = 4_096;
 /// Places in the code of all processes that creators' stacks are followed through.

@@ -9,9 +9,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use monitor_common::{
-    Counter, Filter, FutexWait, GoProcess, MAX_GO_PROCESSES, MAX_TOKIO_PLACES, MAX_TOKIO_PROCESSES,
-    MAX_TOKIO_STEPS, MAX_TOKIO_TASKS, ProcessEntry, SpawnCall, SpawnCount, SpawnPlace, TaskRecord, TokioStep,
-    TokioTask, selected,
+    Counter, Filter, FutexWait, GoProcess, MAX_GO_PROCESSES, MAX_TOKIO_ENDED, MAX_TOKIO_PLACES,
+    MAX_TOKIO_PROCESSES, MAX_TOKIO_STEPS, MAX_TOKIO_TASKS, ProcessEntry, SpawnCall, SpawnCount, SpawnPlace,
+    TaskRecord, TokioBirth, TokioStep, TokioTask, selected,
 };
 
 /// `-EEXIST`.
@@ -83,10 +83,17 @@ pub static TOKIO_STEPS: HashMap<SpawnPlace, TokioStep> =
 #[map]
 pub static TOKIO_STEPS_WANTED: HashMap<SpawnPlace, u64> = HashMap::with_max_entries(4_096, 0);
 
-/// Tasks that were made while somebody looked, until they end. There may be none, or very many.
+/// Tasks that were made while somebody looked, until they end. There may be none, or very many: a million take some 80 MiB
+/// of the kernel's memory.
 #[map]
-pub static TOKIO_BORN: HashMap<TokioTask, u64> =
+pub static TOKIO_BORN: HashMap<TokioTask, TokioBirth> =
     HashMap::with_max_entries(MAX_TOKIO_TASKS, BPF_F_NO_PREALLOC);
+
+/// Those of them that have ended, and whose handle somebody had then, until user space takes them in. Who makes tasks and
+/// awaits them uses the same memory again and again: there is one entry for each place that a task lies at.
+#[map]
+pub static TOKIO_ENDED: HashMap<TokioTask, TokioBirth> =
+    HashMap::with_max_entries(MAX_TOKIO_ENDED, BPF_F_NO_PREALLOC);
 
 #[unsafe(no_mangle)]
 pub static SPAWN_PROBES: Global<u32> = Global::new(0);

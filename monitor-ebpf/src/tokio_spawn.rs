@@ -9,14 +9,17 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::BPF_NOEXIST,
-    helpers::{bpf_get_attach_cookie, bpf_probe_read_user},
+    helpers::{bpf_get_attach_cookie, bpf_ktime_get_ns, bpf_probe_read_user},
     macros::uprobe,
     programs::ProbeContext,
 };
-use monitor_common::{Counter, SpawnPlace, TOKIO_INDIRECT, TokioStep, TokioTask, tokio_step};
+use monitor_common::{
+    Counter, SpawnPlace, TOKIO_INDIRECT, TOKIO_JOIN_INTEREST, TokioBirth, TokioStep, TokioTask, tokio_step,
+};
 
 use crate::maps::{
-    TOKIO_BORN, TOKIO_SITES, TOKIO_SPAWN_RUNS, TOKIO_STEPS, TOKIO_STEPS_WANTED, add, count, spawn_place,
+    TOKIO_BORN, TOKIO_ENDED, TOKIO_SITES, TOKIO_SPAWN_RUNS, TOKIO_STEPS, TOKIO_STEPS_WANTED, add, count,
+    spawn_place,
 };
 
 /// Frames that a creator's stack is followed through.
@@ -43,8 +46,13 @@ pub fn tokio_spawn(ctx: ProbeContext) -> u32 {
         _pad: 0,
         header,
     };
+    let birth = TokioBirth {
+        pc,
+        // SAFETY: takes nothing, returns a number.
+        at: unsafe { bpf_ktime_get_ns() },
+    };
     // Its end could not be counted.
-    if TOKIO_BORN.insert(task, pc, 0).is_err() {
+    if TOKIO_BORN.insert(task, birth, 0).is_err() {
         count(Counter::TokioBirthsFull);
         return 0;
     }
@@ -74,17 +82,32 @@ pub fn tokio_exit(ctx: ProbeContext) -> u32 {
         _pad: 0,
         header,
     };
-    // SAFETY: one word, read at once.
-    let Some(pc) = (unsafe { TOKIO_BORN.get(task) }).copied() else {
+    // SAFETY: nobody else changes it: a task is made once, and ends once.
+    let Some(birth) = (unsafe { TOKIO_BORN.get(task) }).copied() else {
         // Nobody looked when it was made.
         return 0;
     };
     let _ = TOKIO_BORN.remove(task);
-    if let Some(place) = spawn_place(&TOKIO_SITES, Counter::TokioSitesFull, process, pc, 0) {
+    // Who has its handle keeps it, perhaps for good: user space looks whether that is so.
+    if word(header).unwrap_or(0) & TOKIO_JOIN_INTEREST != 0 {
+        remember(task, birth);
+    }
+    if let Some(place) = spawn_place(&TOKIO_SITES, Counter::TokioSitesFull, process, birth.pc, 0) {
         // SAFETY: the pointer was just looked up.
         add(unsafe { &raw mut (*place).exited }, 1);
     }
     0
+}
+
+/// Of a task that has ended and may be kept.
+#[inline(always)]
+fn remember(task: TokioTask, birth: TokioBirth) {
+    if let Some(known) = TOKIO_ENDED.get_ptr_mut(task) {
+        // SAFETY: the pointer was just looked up; of two tasks that lay there the first is gone.
+        unsafe { *known = birth };
+    } else if TOKIO_ENDED.insert(task, birth, 0).is_err() {
+        count(Counter::TokioEndsFull);
+    }
 }
 
 /// Number of the process, and what else the cookie says. Counts the run.

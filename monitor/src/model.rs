@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 pub use cause::Cause;
 pub use reason::Reason;
 pub use task::{
-    Anchor, Creator, Facts, Frame, Labels, ModuleFile, ProcessTasks, Registers, Site, Stack, State, Task,
-    Trace, Wait,
+    Anchor, Creator, Facts, Frame, Labels, Made, ModuleFile, ProcessTasks, Registers, Site, Stack, State,
+    Task, Trace, Wait,
 };
 
 /// What tells one process from every other one, also from a later one with the same pid.
@@ -254,17 +254,28 @@ pub struct Usual {
     pub survive: f64,
 }
 
-/// The live tasks of a process that run the same.
+/// The live tasks of a process that run the same; or those that have run it, have ended and are kept.
 #[derive(Clone, Debug)]
 pub struct LiveTasks {
     pub kind: Kind,
     pub entry: Option<Arc<Site>>,
+    /// Nobody has given back their handles.
+    pub is_kept: bool,
     pub count: usize,
+    /// Where they were made, as far as that was seen, most of them first.
+    pub spawn_sites: Vec<(Arc<Site>, usize)>,
     /// Whether it has series of its own; what has none is summed here under `other`, and is not judged.
     pub named: bool,
     /// On those that are never blocked for long.
     pub verdict: Verdict,
     pub growth: Option<Growth>,
+}
+
+impl LiveTasks {
+    /// Where they were made, or most of those of whom that was seen.
+    pub fn made_at(&self) -> Option<&Site> {
+        self.spawn_sites.first().map(|(site, _)| site.as_ref())
+    }
 }
 
 /// A process with its groups.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Settings,
-    groups::{Entry, Grouping, empty_group, keep_first, no_live_tasks, site},
+    groups::{Entry, Grouping, empty_group, keep_first, no_live_tasks, site, sort_sites},
     judge::{Book, Judge, Judgement, Lost, Of, Seen, Subject},
     kept::Kept,
     names::Names,
@@ -128,7 +128,9 @@ impl Detector {
         let count = observations.iter().map(|observation| observation.tasks.len());
         let mut grouping = Grouping::new(count.sum(), self.limits.max_ids);
         for task in tasks() {
-            *kinds.entry(task.kind).or_insert(0) += 1;
+            if !task.is_kept {
+                *kinds.entry(task.kind).or_insert(0) += 1;
+            }
             grouping.take(task, self.limits.threshold, &deadlocked);
         }
         let incomplete: BTreeSet<_> = observations.iter().flat_map(|o| &o.incomplete).copied().collect();
@@ -137,9 +139,7 @@ impl Detector {
         let mut groups = grouping.groups;
         groups.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.key.cmp(&b.key)));
         for group in &mut groups {
-            group
-                .spawn_sites
-                .sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+            sort_sites(&mut group.spawn_sites);
             keep_first(&mut group.ids, self.limits.max_ids);
             group.ids_truncated = group.count > self.limits.max_ids;
             group.waits_for.sort_unstable();
@@ -211,9 +211,13 @@ impl Detector {
         let mut of_live = vec![None; grouping.live.len()];
         for index in live {
             let tasks = &grouping.live[index];
-            let entry = (tasks.kind, tasks.entry.clone());
+            let entry = entry_of(tasks);
             if self.entries.take(process, &entry) {
-                of_live[index] = Some(add(tasks.kind, Subject::Live(entry.0, entry.1), tasks.count));
+                let subject = match entry.is_kept {
+                    false => Subject::Live(entry.kind, entry.site),
+                    true => Subject::Kept(entry.kind, entry.site),
+                };
+                of_live[index] = Some(add(tasks.kind, subject, tasks.count));
             }
         }
         let threshold = self.limits.threshold.as_secs_f64();
@@ -258,22 +262,35 @@ impl Detector {
     /// What is run by live tasks, the most first; what has no name is summed.
     fn live(&self, process: ProcessId, live: Vec<LiveTasks>) -> Vec<LiveTasks> {
         let named: HashSet<_> = self.entries.of(process).collect();
-        let mut others: BTreeMap<Kind, usize> = BTreeMap::new();
+        let mut others: BTreeMap<(Kind, bool), usize> = BTreeMap::new();
         let mut shown: Vec<LiveTasks> = Vec::new();
-        for tasks in live {
-            if named.contains(&(tasks.kind, tasks.entry.clone())) {
+        for mut tasks in live {
+            if named.contains(&entry_of(&tasks)) {
+                sort_sites(&mut tasks.spawn_sites);
                 shown.push(tasks);
             } else {
-                *others.entry(tasks.kind).or_insert(0) += tasks.count;
+                *others.entry((tasks.kind, tasks.is_kept)).or_insert(0) += tasks.count;
             }
         }
-        shown.extend(others.into_iter().map(|(kind, count)| LiveTasks {
+        shown.extend(others.into_iter().map(|((kind, is_kept), count)| LiveTasks {
             count,
             named: false,
-            ..no_live_tasks(kind, Some(Arc::new(site(OTHER.to_owned()))))
+            ..no_live_tasks(Entry {
+                kind,
+                site: Some(Arc::new(site(OTHER.to_owned()))),
+                is_kept,
+            })
         }));
         shown.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.entry.cmp(&b.entry)));
         shown
+    }
+}
+
+fn entry_of(tasks: &LiveTasks) -> Entry {
+    Entry {
+        kind: tasks.kind,
+        site: tasks.entry.clone(),
+        is_kept: tasks.is_kept,
     }
 }
 

@@ -6,10 +6,18 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Basis, Group, GroupKey, Kind, LiveTasks, Site, Task, Verdict, Wait};
 
-/// Of a task: its kind, and what it runs.
-pub type Entry = (Kind, Option<Arc<Site>>);
+/// What tasks run, or have run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Entry {
+    pub kind: Kind,
+    pub site: Option<Arc<Site>>,
+    /// They have ended, and are kept.
+    pub is_kept: bool,
+}
 
 /// Groups as they are met, and where each task belongs.
 #[derive(Default)]
@@ -60,12 +68,20 @@ impl Grouping {
         let live = &mut self.live;
         let index = *self
             .live_index
-            .entry((task.kind, entry))
-            .or_insert_with_key(|(kind, entry)| {
-                live.push(no_live_tasks(*kind, entry.clone()));
+            .entry(Entry {
+                kind: task.kind,
+                site: entry,
+                is_kept: task.is_kept,
+            })
+            .or_insert_with_key(|entry| {
+                live.push(no_live_tasks(entry.clone()));
                 live.len() - 1
             });
-        self.live[index].count += 1;
+        let live = &mut self.live[index];
+        live.count += 1;
+        if let Some(site) = &task.spawn_site {
+            count_site(&mut live.spawn_sites, site);
+        }
         let group = group.map_or(NO_GROUP, |index| index as u32);
         self.placed.push((group, index as u32));
     }
@@ -77,11 +93,13 @@ pub fn keep_first(ids: &mut Vec<u64>, count: usize) {
     ids.truncate(count);
 }
 
-pub fn no_live_tasks(kind: Kind, entry: Option<Arc<Site>>) -> LiveTasks {
+pub fn no_live_tasks(entry: Entry) -> LiveTasks {
     LiveTasks {
-        kind,
-        entry,
+        kind: entry.kind,
+        entry: entry.site,
+        is_kept: entry.is_kept,
         count: 0,
+        spawn_sites: Vec::new(),
         named: true,
         verdict: Verdict::Unknown,
         growth: None,
@@ -180,9 +198,18 @@ pub fn add(group: &mut Group, task: &Task, age: Duration) {
         group.waits_for.push(*holder);
     }
     if let Some(site) = &task.spawn_site {
-        match group.spawn_sites.iter_mut().find(|(known, _)| known == site) {
-            Some((_, count)) => *count += 1,
-            None => group.spawn_sites.push((site.clone(), 1)),
-        }
+        count_site(&mut group.spawn_sites, site);
     }
+}
+
+fn count_site(sites: &mut Vec<(Arc<Site>, usize)>, site: &Arc<Site>) {
+    match sites.iter_mut().find(|(known, _)| known == site) {
+        Some((_, count)) => *count += 1,
+        None => sites.push((Arc::clone(site), 1)),
+    }
+}
+
+/// Most first.
+pub fn sort_sites(sites: &mut [(Arc<Site>, usize)]) {
+    sites.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
 }

@@ -32,6 +32,8 @@ pub enum Subject {
     Group(GroupKey),
     /// The live tasks that run the same and are never long in one wait.
     Live(Kind, Option<Arc<Site>>),
+    /// Those that have run the same, have ended and are kept.
+    Kept(Kind, Option<Arc<Site>>),
 }
 
 /// What is to be said of a subject.
@@ -247,7 +249,7 @@ impl Book {
         };
         let settings = match subject {
             Subject::Group(_) => *settings,
-            Subject::Live(..) => settings.for_live(),
+            Subject::Live(..) | Subject::Kept(..) => settings.for_live(),
         };
         let finding = case.judge(&settings, born, true, true);
         let usual = match subject {

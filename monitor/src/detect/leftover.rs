@@ -80,7 +80,8 @@ impl Allowed {
                 .any(|regex| names.iter().any(|name| regex.is_match(name)))
         };
         let is_looked_at = self.kinds.is_empty() || self.kinds.contains(&task.kind);
-        if !is_looked_at {
+        // What has ended is not left behind.
+        if !is_looked_at || task.is_kept {
             return false;
         }
         let entry = entry_of(task);
@@ -179,6 +180,7 @@ mod tests {
             }),
             entry: Some(site("main.worker")),
             spawn_site: Some(site("main.handle")),
+            is_kept: false,
             waits_for: None,
             facts: Some(Box::new(Facts {
                 state: if wait.is_some() {
@@ -189,6 +191,7 @@ mod tests {
                 reason: None,
                 age: None,
                 anchor: None,
+                made: None,
                 made_by: None,
                 references: None,
                 trace: None,

@@ -76,6 +76,7 @@ mod tests {
             })),
             entry: None,
             spawn_site: None,
+            is_kept: false,
             waits_for: None,
             facts: None,
         }

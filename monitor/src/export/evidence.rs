@@ -22,6 +22,18 @@ pub fn of_live(tasks: &LiveTasks) -> String {
     growth.map(grown).unwrap_or_default()
 }
 
+/// What live tasks do, before and behind what they run.
+pub const fn in_words(tasks: &LiveTasks) -> (&'static str, &'static str) {
+    if tasks.is_kept {
+        (
+            "have run",
+            "have ended, and are kept: nobody awaits or drops their handles",
+        )
+    } else {
+        ("run", "never long in one wait")
+    }
+}
+
 /// Of a growth alone.
 pub fn grown(growth: Growth) -> String {
     format!(

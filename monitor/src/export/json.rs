@@ -1,6 +1,6 @@
 //! The JSON of `snapshot --format json` and `/api/v1/snapshot`: schema 1, to which fields are only added.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 
@@ -37,6 +37,8 @@ struct ProcessJson<'a> {
     futex_waits: Option<u64>,
     groups: Vec<GroupJson<'a>>,
     live: Vec<LiveJson<'a>>,
+    /// Tasks that have ended and whose handles are kept: they are none of the others.
+    kept: Vec<LiveJson<'a>>,
     deadlocks: Vec<DeadlockJson<'a>>,
 }
 
@@ -78,7 +80,8 @@ pub struct GroupJson<'a> {
     waits_for: &'a [u64],
 }
 
-/// Live tasks by what they run, and whether those that are never long in one wait grow in number.
+/// Live tasks by what they run, and whether those that are never long in one wait grow in number; or tasks that have run
+/// the same, have ended and are kept.
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Serialize)]
 struct LiveJson<'a> {
@@ -89,6 +92,8 @@ struct LiveJson<'a> {
     basis: Basis,
     growth: Option<Growth>,
     evidence: String,
+    /// Where they were made, as far as that was seen, most of them first.
+    spawn_sites: Vec<SpawnSiteJson<'a>>,
 }
 
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -167,7 +172,8 @@ fn process(report: &ProcessReport, detail: Detail) -> ProcessJson<'_> {
             .filter(|group| group.count > 0)
             .map(|one| group(one, detail))
             .collect(),
-        live: report.live.iter().map(|tasks| live(tasks, detail)).collect(),
+        live: live_or_kept(report, detail, false),
+        kept: live_or_kept(report, detail, true),
         deadlocks: report
             .deadlocks
             .iter()
@@ -197,20 +203,26 @@ pub fn group(group: &Group, detail: Detail) -> GroupJson<'_> {
         entry: site(group.key.entry.as_deref(), detail),
         block_site: site(group.key.block_site.as_deref(), detail),
         spawn_site: site(group.key.spawn_site.as_deref(), detail),
-        spawn_sites: group
-            .spawn_sites
-            .iter()
-            .map(|(made_at, count)| SpawnSiteJson {
-                site: site_of(made_at, detail),
-                count: *count,
-            })
-            .collect(),
+        spawn_sites: spawn_sites(&group.spawn_sites, detail),
         stack: stack.map(|stack| stack.frames.as_slice()),
         stack_truncated: stack.map(|stack| stack.truncated),
         ids: &group.ids,
         ids_truncated: group.ids_truncated,
         waits_for: &group.waits_for,
     }
+}
+
+fn spawn_sites(sites: &[(Arc<Site>, usize)], detail: Detail) -> Vec<SpawnSiteJson<'_>> {
+    let sites = sites.iter().map(|(made_at, count)| SpawnSiteJson {
+        site: site_of(made_at, detail),
+        count: *count,
+    });
+    sites.collect()
+}
+
+fn live_or_kept(report: &ProcessReport, detail: Detail, is_kept: bool) -> Vec<LiveJson<'_>> {
+    let tasks = report.live.iter().filter(|tasks| tasks.is_kept == is_kept);
+    tasks.map(|tasks| live(tasks, detail)).collect()
 }
 
 fn live(tasks: &LiveTasks, detail: Detail) -> LiveJson<'_> {
@@ -222,6 +234,7 @@ fn live(tasks: &LiveTasks, detail: Detail) -> LiveJson<'_> {
         basis: Basis::Live,
         growth: tasks.growth,
         evidence: evidence::of_live(tasks),
+        spawn_sites: spawn_sites(&tasks.spawn_sites, detail),
     }
 }
 

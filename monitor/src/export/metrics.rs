@@ -84,6 +84,8 @@ metrics! {
         "Live tasks of a process.";
     LIVE_TASKS: Gauge Process "taskleak_live_tasks" ["kind", "entry"]
         "Live tasks of a process by what they run.";
+    KEPT_TASKS: Gauge Process "taskleak_kept_tasks" ["kind", "entry"]
+        "Tasks of a process that have ended and whose handles are kept (a JoinHandle that nobody awaits or drops), by what they ran.";
     BLOCKED_TASKS: Gauge Group "taskleak_blocked_tasks" []
         "Tasks that have been in a wait without a timeout for at least --blocked-after.";
     OLDEST_BLOCKED: Gauge Group "taskleak_oldest_blocked_seconds" []
@@ -91,7 +93,7 @@ metrics! {
     RETURNED: Counter Group "taskleak_returned_tasks_total" []
         "Tasks that were blocked for at least --blocked-after and came back.";
     GROWTH: Gauge Group "taskleak_growth_tasks_per_hour" ["basis"]
-        "Slope of the group's count (Theil-Sen); basis live: of live tasks that run the same entry.";
+        "Slope of the group's count (Theil-Sen); basis live: of live tasks that run the same entry, with reason complete of kept ones.";
     VERDICT: Gauge Group "taskleak_verdict" ["basis", "verdict"]
         "1 for the verdict that holds: unknown, stable, growing, leaking or proven.";
     SPAWNED: Counter Process "taskleak_tasks_spawned_total" ["kind", "entry", "spawn_site"]

@@ -11,7 +11,9 @@ use super::{
     evidence::rank,
     metrics::{self, Metric},
 };
-use crate::model::{Basis, Group, Growth, Health, Kind, Process, ProcessReport, Site, Snapshot, Verdict};
+use crate::model::{
+    Basis, Group, Growth, Health, Kind, Process, ProcessReport, Site, Snapshot, State, Verdict,
+};
 
 /// What groups beyond `--max-groups` are summed under.
 const OTHER: &str = "other";
@@ -51,6 +53,7 @@ fn registry(snapshot: &Snapshot) -> prometheus::Result<Registry> {
 fn processes(sheet: &Sheet<'_>, reports: &[ProcessReport]) -> prometheus::Result<()> {
     let tasks = sheet.gauge(&metrics::TASKS)?;
     let live = sheet.gauge(&metrics::LIVE_TASKS)?;
+    let kept = sheet.gauge(&metrics::KEPT_TASKS)?;
     let blocked = sheet.gauge(&metrics::BLOCKED_TASKS)?;
     let oldest = sheet.gauge(&metrics::OLDEST_BLOCKED)?;
     let returned = sheet.counter(&metrics::RETURNED)?;
@@ -75,8 +78,10 @@ fn processes(sheet: &Sheet<'_>, reports: &[ProcessReport]) -> prometheus::Result
         for (kind, count) in &report.tasks {
             tasks.set(&with(&[kind.label()]), *count as f64);
         }
-        for (labels, count) in live_counts(report) {
-            live.set(&with(&labels), count as f64);
+        for (gauge, is_kept) in [(&live, false), (&kept, true)] {
+            for (labels, count) in live_counts(report, is_kept) {
+                gauge.set(&with(&labels), count as f64);
+            }
         }
         for (labels, series) in series(report) {
             let labels = with(&labels);
@@ -217,7 +222,12 @@ fn series(report: &ProcessReport) -> BTreeMap<[&str; 6], Series> {
             verdict: tasks.verdict,
         };
         let entry = name(tasks.entry.as_deref());
-        ([tasks.kind.label(), "", "", "", entry, ""], series)
+        let reason = if tasks.is_kept {
+            State::Complete.label()
+        } else {
+            ""
+        };
+        ([tasks.kind.label(), reason, "", "", entry, ""], series)
     });
     for (labels, one) in groups.chain(live) {
         match all.entry(labels) {
@@ -237,9 +247,10 @@ fn series(report: &ProcessReport) -> BTreeMap<[&str; 6], Series> {
     all
 }
 
-fn live_counts(report: &ProcessReport) -> BTreeMap<[&str; 2], usize> {
+/// Of those that live, or of those that are kept.
+fn live_counts(report: &ProcessReport, is_kept: bool) -> BTreeMap<[&str; 2], usize> {
     let mut all = BTreeMap::new();
-    for tasks in &report.live {
+    for tasks in report.live.iter().filter(|tasks| tasks.is_kept == is_kept) {
         *all.entry([tasks.kind.label(), name(tasks.entry.as_deref())])
             .or_insert(0) += tasks.count;
     }

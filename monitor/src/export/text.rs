@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use super::evidence;
-use crate::model::{Frame, Group, ProcessReport, Snapshot, Stack, Verdict, WaitClass};
+use crate::model::{Frame, Group, ProcessReport, Site, Snapshot, Stack, Verdict, WaitClass};
 
 /// Ids that one line shows.
 const IDS_SHOWN: usize = 6;
@@ -113,7 +113,7 @@ fn process(text: &mut String, report: &ProcessReport, style: Style) {
             "",
             ids.join(" "),
             held_by(group),
-            made_at(group)
+            made_at(group.made_at(), group.spawn_sites.len())
         );
         let grounds = evidence::of_group(group);
         if group.verdict.is_alarm() || !grounds.is_empty() {
@@ -125,14 +125,16 @@ fn process(text: &mut String, report: &ProcessReport, style: Style) {
     }
     for tasks in report.live.iter().filter(|tasks| tasks.verdict.is_alarm()) {
         let entry = tasks.entry.as_ref().map_or("?", |site| &site.function);
+        let (what, how) = evidence::in_words(tasks);
         let _ = writeln!(
             text,
-            "  {:>6}  {:<10} that run {}, never long in one wait: {}, {}",
+            "  {:>6}  {:<10} that {what} {}, {how}: {}, {}{}",
             tasks.count,
             tasks.kind.label(),
             plain(entry),
             tasks.verdict.label(),
             evidence::of_live(tasks),
+            made_at(tasks.made_at(), tasks.spawn_sites.len()),
         );
     }
     text.push('\n');
@@ -159,15 +161,15 @@ fn place(group: &Group) -> String {
 }
 
 /// `, made at main.handle (http.go:88)`, or by whom most of them were made.
-fn made_at(group: &Group) -> String {
-    let Some(site) = group.made_at() else {
+fn made_at(most: Option<&Site>, places: usize) -> String {
+    let Some(site) = most else {
         return String::new();
     };
     let mut text = format!(", made at {}", plain(&site.function));
     if let (Some(file), Some(line)) = (&site.file, site.line) {
         let _ = write!(text, " ({}:{line})", plain(base_name(file)));
     }
-    match group.spawn_sites.len() {
+    match places {
         0 | 1 => {}
         more => {
             let _ = write!(text, " and at {}", plural(more - 1, "other place"));

@@ -47,8 +47,8 @@ pub struct Task {
     pub kind: Kind,
     /// tid, goid or tokio task id.
     pub id: u64,
-    /// Tells it from an earlier task with the same id: a thread's start (CLOCK_BOOTTIME ns), 0 where ids are never used
-    /// again.
+    /// Tells it from an earlier task with the same id: a thread's start (CLOCK_BOOTTIME ns); where ids are never used
+    /// again, 0 while it runs and 1 of what is kept of it.
     pub start: u64,
     /// `None` when it runs, could run, or its wait ends by itself.
     pub wait: Option<Wait>,
@@ -60,6 +60,8 @@ pub struct Task {
     pub entry: Option<Arc<Site>>,
     /// Where it was made, when that was seen or can be read of it.
     pub spawn_site: Option<Arc<Site>>,
+    /// It has ended: what is left of it is kept by who has its handle.
+    pub is_kept: bool,
     /// Who holds what it waits for, who holds what that one waits for, and so on, as far as it is known.
     pub waits_for: Option<Arc<Vec<u64>>>,
     /// What else there is to tell; only where all tasks of a process were asked for, and not of every kind.
@@ -71,6 +73,7 @@ impl Task {
     pub fn state(&self) -> State {
         match (&self.facts, &self.wait) {
             (Some(facts), _) => facts.state,
+            (None, _) if self.is_kept => State::Complete,
             (None, Some(_)) => State::Waiting,
             (None, None) => State::Unknown,
         }
@@ -101,6 +104,8 @@ pub enum State {
     Running,
     /// By a signal, a tracer or the freezer.
     Stopped,
+    /// It has ended. A tokio task stays as long as somebody has its `JoinHandle`, and so does what it has returned.
+    Complete,
     /// It is not told: it may run, or wait for something that is not known or that ends by itself.
     Unknown,
 }
@@ -113,6 +118,7 @@ impl State {
             Self::Runnable => "runnable",
             Self::Running => "running",
             Self::Stopped => "stopped",
+            Self::Complete => "complete",
             Self::Unknown => "unknown",
         }
     }
@@ -126,11 +132,20 @@ pub struct Facts {
     pub age: Option<Duration>,
     /// What a thread's stack is read by.
     pub anchor: Option<Anchor>,
+    pub made: Option<Made>,
     /// Of the same kind.
     pub made_by: Option<u64>,
     /// Of a tokio task: how many handles, wakers and lists refer to it; 255 where there are more.
     pub references: Option<u8>,
     pub trace: Option<Trace>,
+}
+
+/// When a task was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Made {
+    pub ago: Duration,
+    /// Its birth was seen. Otherwise it was there already when it was first seen: it may be older.
+    pub is_exact: bool,
 }
 
 /// How the runtime itself prints a task, beside its stack.

@@ -122,6 +122,11 @@ impl<R: Counted> Spawning<R> {
         watched.probes.as_ref().map(|_| watched.number)
     }
 
+    /// What the kernel side knows a process by, whether its probes are attached or not.
+    pub fn number(&self, process: ProcessId) -> Option<u32> {
+        self.watched.get(&process).map(|watched| watched.number)
+    }
+
     /// Places that the next look at the process is to name.
     pub fn unnamed(&self, process: ProcessId) -> Vec<Place> {
         self.watched

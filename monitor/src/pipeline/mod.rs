@@ -171,7 +171,7 @@ impl Monitor {
         let (observations, records) = self.observe()?;
         // They are read while the threads' stacks are.
         self.goroutines.look(&observations, None);
-        self.tokio.look(&observations, &records, None);
+        self.tokio.look(&observations, &records, None, &mut self.probes);
         let (mut observations, records, _) = self.read_stacks(observations, records)?;
         self.tend_spawn_probes(&mut observations);
         self.tell_entries(&mut observations, &records);

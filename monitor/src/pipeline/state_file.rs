@@ -11,7 +11,7 @@ use std::{
 use crate::detect::Saved;
 
 /// Changes with what is saved.
-const MAGIC: &[u8; 16] = b"taskleak-state 1";
+const MAGIC: &[u8; 16] = b"taskleak-state 2";
 const MOST_BYTES: u64 = 1 << 30;
 
 /// What became of a file.

@@ -36,7 +36,8 @@ impl Monitor {
         self.goroutines.attach(before, self.options.patience);
         self.tokio.attach(before, self.options.patience, &mut self.probes);
         self.goroutines.look(&observations, Some(seen.process.id));
-        self.tokio.look(&observations, &records, Some(seen.process.id));
+        let only = Some(seen.process.id);
+        self.tokio.look(&observations, &records, only, &mut self.probes);
         let mut is_gone = false;
         for _ in 0..LOOKS {
             let is_any_new;

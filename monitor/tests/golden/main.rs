@@ -81,7 +81,9 @@ fn snapshot() -> Snapshot {
         live: vec![LiveTasks {
             kind: Kind::Thread,
             entry: None,
+            is_kept: false,
             count: threads,
+            spawn_sites: Vec::new(),
             named: true,
             verdict: Verdict::Stable,
             growth: None,
@@ -131,7 +133,26 @@ fn snapshot() -> Snapshot {
         taken_at: UNIX_EPOCH + Duration::from_millis(1_795_000_000_250),
         observed: Duration::from_millis(3_020),
         processes: vec![
-            report(process(7, "api", "/app/api"), 20, api, &[]),
+            {
+                let mut report = report(process(7, "api", "/app/api"), 20, api, &[]);
+                report.live.push(LiveTasks {
+                    kind: Kind::Tokio,
+                    entry: Some(site("api::fetch", "/src/api/fetch.rs", 12)),
+                    is_kept: true,
+                    count: 41,
+                    spawn_sites: vec![(site("api::refresh", "/src/api/main.rs", 70), 38)],
+                    named: true,
+                    verdict: Verdict::Leaking,
+                    growth: Some(Growth {
+                        from: 12.0,
+                        to: 41.0,
+                        over_seconds: 1770.0,
+                        p: 0.000_3,
+                        per_hour: 60.2,
+                    }),
+                });
+                report
+            },
             report(
                 process(30, "a\"b\\c\n<script>\u{1b}[2J", ""),
                 2,

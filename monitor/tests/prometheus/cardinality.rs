@@ -77,6 +77,7 @@ fn task(kind: Kind, id: u64, place: u64, age: Option<u64>) -> Task {
         stack: Some(Arc::new(stack)),
         entry: site(format!("entry_{place}")),
         spawn_site: None,
+        is_kept: false,
         waits_for: None,
         facts: None,
     }

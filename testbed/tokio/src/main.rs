@@ -3,6 +3,7 @@
 //! runtimes there are, each with all of the tasks. With a path in `TASKS_SOCKET` it answers there what a test or a bench asks
 //! (`served`).
 
+mod ended;
 mod healthy;
 mod made;
 mod served;
@@ -25,8 +26,10 @@ fn runtime(workers: usize) -> Runtime {
 
 fn start(scenarios: &[(String, usize)]) {
     for (name, count) in scenarios {
-        let is_known =
-            stuck::start(name, *count) || healthy::start(name, *count) || made::start(name, *count);
+        let is_known = stuck::start(name, *count)
+            || healthy::start(name, *count)
+            || made::start(name, *count)
+            || ended::start(name, *count);
         if !is_known {
             eprintln!("there is no {name}");
             std::process::exit(2);

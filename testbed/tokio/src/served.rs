@@ -1,6 +1,6 @@
 //! What a test or a bench asks of the program itself, on the Unix socket that `TASKS_SOCKET` names: `late`, how late a ticker of 1 ms
 //! was at most since the last question, `dump`, how long the runtime takes to dump its tasks (0 where it cannot), and `busy`,
-//! from when on those twins run that are to be busy (0); and what tasks are to be made and to end (`made`). Answers are
+//! from when on those twins run that are to be busy (0); and what tasks are to be made and to end (`made`, `ended`). Answers are
 //! nanoseconds.
 
 use std::{

@@ -75,7 +75,7 @@ pub fn snapshot() -> Result<()> {
     let pid = load.pid();
     let (mut ours, mut whole, mut debug1, mut debug2) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut late = [const { Vec::new() }; 5];
-    let mut stacks = Vec::new();
+    let (mut stacks, mut one_look) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         load.latency()?;
         let taken = take(&pid)?;
@@ -94,17 +94,20 @@ pub fn snapshot() -> Result<()> {
         late[2].push(load.latency()?.as_secs_f64());
         debug2.push(timed("/debug/pprof/goroutine?debug=2")?);
         late[3].push(load.latency()?.as_secs_f64());
-        stacks.push(show_all(&pid)?);
+        let shown = show_all(&pid)?;
+        stacks.push(shown.wall);
+        one_look.push(shown.look);
         late[4].push(load.latency()?.as_secs_f64());
     }
     let [ours, whole, debug1, debug2] = [ours, whole, debug1, debug2].map(|mut times| median(&mut times));
-    let stacks = median(&mut stacks);
+    let [stacks, one_look] = [stacks, one_look].map(|mut times| median(&mut times));
     let [idle, own, one, two, all] = late.map(|mut late| median(&mut late) * 1e3);
     println!(
         "                                    wall   a 1 ms ticker is late by (nothing asked: {idle:.2} ms)"
     );
     let row = |what: &str, time: f64, late: f64| println!("{what:<30}{:>8.1} ms {late:>8.2} ms", time * 1e3);
-    row("two looks, all stacks, names", ours, own);
+    row("one look, all stacks, names", one_look, all);
+    row("two looks, which tell who waits", ours, own);
     let later = later_look(&pid)?;
     println!("a look of `run` when all is known {:>5.1} ms", later * 1e3);
     row("goroutine?debug=1", debug1, one);
@@ -113,6 +116,11 @@ pub fn snapshot() -> Result<()> {
     println!(
         "stacks: ratio {:.1} to debug=2 (goal: under 1 s beside it)",
         debug2 / stacks
+    );
+    println!(
+        "one look: ratio {:.1} to debug=2 (goal: 20), {:.1} to debug=1 (goal: 1)",
+        debug2 / one_look,
+        debug1 / one_look
     );
     println!(
         "two looks: ratio {:.1} to debug=2 (goal: 20), {:.1} to debug=1 (goal: 1); a later one: {:.1} and {:.1}",
@@ -154,6 +162,13 @@ pub fn million() -> Result<()> {
     Ok(())
 }
 
+struct Shown {
+    /// s, of the whole command.
+    wall: f64,
+    /// s, of its look at goroutines.
+    look: f64,
+}
+
 struct Taken {
     /// s, of the whole command.
     wall: f64,
@@ -165,11 +180,11 @@ struct Taken {
     peak_rss_kib: u64,
 }
 
-/// s, of the whole `taskleak stacks`; all goroutines must be in what it prints.
-fn show_all(pid: &str) -> Result<f64> {
+/// `taskleak stacks`; all goroutines must be in what it prints.
+fn show_all(pid: &str) -> Result<Shown> {
     let begun = Instant::now();
     let output = Command::new(workspace::taskleak())
-        .args(["stacks", pid])
+        .args(["--log", "debug", "stacks", pid])
         .stdin(Stdio::null())
         .output()?;
     let wall = begun.elapsed().as_secs_f64();
@@ -182,7 +197,13 @@ fn show_all(pid: &str) -> Result<f64> {
             text.lines().next().unwrap_or_default()
         );
     }
-    Ok(wall)
+    let said = String::from_utf8_lossy(&output.stderr);
+    let look = said
+        .lines()
+        .find(|line| line.contains(" goroutines with all their stacks "))
+        .and_then(|line| seconds(line.rsplit(' ').next()?));
+    let look = look.context("stacks does not say how long it looked")?;
+    Ok(Shown { wall, look })
 }
 
 /// A `snapshot` whose two looks follow each other at once: it has the groups and stacks of all that waits at all.

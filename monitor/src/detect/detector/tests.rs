@@ -37,6 +37,7 @@ fn task(id: u64, reason: &'static str, seconds: u64) -> Task {
         stack: None,
         entry: None,
         spawn_site: None,
+        is_kept: false,
         waits_for: None,
         facts: None,
     }
@@ -201,4 +202,42 @@ fn what_cannot_be_seen_now_is_told_as_it_was() {
     let none = detector.report(30.0, &process(), &seen(vec![], &[]));
     assert_eq!(counts(&none), [(Kind::Thread, 1), (Kind::Goroutine, 0)]);
     assert_eq!(none.tasks, [(Kind::Thread, 1)]);
+}
+
+#[test]
+fn what_is_kept_of_tasks_that_have_ended_is_counted_apart() {
+    let site = |function: &str| {
+        Some(Arc::new(Site {
+            function: function.to_owned(),
+            file: None,
+            line: None,
+        }))
+    };
+    let fetch = |id, is_kept, spawn_site: &str| Task {
+        kind: Kind::Tokio,
+        start: u64::from(is_kept),
+        wait: None,
+        entry: site("fetch"),
+        spawn_site: site(spawn_site),
+        is_kept,
+        ..task(id, "", 0)
+    };
+    let tasks = vec![
+        fetch(1, false, "main"),
+        fetch(2, true, "retry"),
+        fetch(3, true, "main"),
+        fetch(4, true, "main"),
+    ];
+    let report = detector(5).report(0.0, &process(), &observed(tasks));
+    assert_eq!(report.tasks, [(Kind::Tokio, 1)]);
+    let live: Vec<_> = report
+        .live
+        .iter()
+        .map(|tasks| {
+            let made_at = tasks.made_at().map(|site| site.function.as_str());
+            (tasks.is_kept, tasks.count, made_at)
+        })
+        .collect();
+    assert_eq!(live, [(true, 3, Some("main")), (false, 1, Some("main"))]);
+    assert!(report.groups.is_empty());
 }

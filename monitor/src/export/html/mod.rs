@@ -5,7 +5,7 @@ mod spark;
 
 use std::fmt::{Display, Write as _};
 
-use super::{evidence, json::Detail};
+use super::{evidence, json::Detail, text::plural};
 use crate::model::{Group, ProcessReport, Snapshot};
 
 /// Served beside the page.
@@ -87,12 +87,11 @@ fn live(page: &mut String, snapshot: &Snapshot) {
     for report in &snapshot.processes {
         for tasks in report.live.iter().filter(|tasks| tasks.verdict.is_alarm()) {
             let entry = tasks.entry.as_ref().map_or("?", |site| &site.function);
+            let (what, how) = evidence::in_words(tasks);
             let _ = writeln!(
                 page,
-                "<p><strong class=\"{verdict}\">{verdict}</strong>: {} {}s of {} (pid {}) run {}, and are never long in \
-                 one wait: {}.</p>",
-                tasks.count,
-                tasks.kind.label(),
+                "<p><strong class=\"{verdict}\">{verdict}</strong>: {} of {} (pid {}) {what} {}, {how}: {}.</p>",
+                plural(tasks.count, tasks.kind.noun()),
                 Escaped(&report.process.comm),
                 report.process.id.pid,
                 Escaped(entry),

@@ -36,7 +36,12 @@ struct TaskJson<'a> {
     reason: Option<&'a str>,
     /// `null` of what is not blocked: it runs, or its wait ends by itself.
     wait_class: Option<WaitClass>,
+    /// For how long it has waited, or has been complete, at least.
     age_seconds: Option<f64>,
+    /// When it was made; `null` where nothing is known of that.
+    made_seconds_ago: Option<f64>,
+    /// Its birth was not seen: it was there already when it was first looked at, and may be older.
+    made_at_least: bool,
     entry: Option<&'a Site>,
     spawn_site: Option<&'a Site>,
     made_by: Option<u64>,
@@ -89,6 +94,7 @@ pub fn render(told: &ProcessTasks, tasks: &[&Task]) -> serde_json::Result<String
 fn task<'a>(task: &'a Task, stacks: &mut Stacks<'a>) -> TaskJson<'a> {
     let labels = labels::of(task);
     let pairs = labels.iter().flat_map(|labels| &labels.pairs);
+    let made = task.facts.as_ref().and_then(|facts| facts.made);
     let trace = task.facts.as_ref().and_then(|facts| facts.trace.as_ref());
     TaskJson {
         kind: task.kind,
@@ -98,6 +104,8 @@ fn task<'a>(task: &'a Task, stacks: &mut Stacks<'a>) -> TaskJson<'a> {
         reason: task.reason().map(|reason| &**reason),
         wait_class: task.wait.as_ref().map(|wait| wait.class),
         age_seconds: task.age().map(|age| age.as_secs_f64()),
+        made_seconds_ago: made.map(|made| made.ago.as_secs_f64()),
+        made_at_least: made.is_some_and(|made| !made.is_exact),
         entry: task.entry.as_deref(),
         spawn_site: task.spawn_site.as_deref(),
         made_by: maker(task),

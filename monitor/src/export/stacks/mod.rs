@@ -11,7 +11,7 @@ use std::{collections::HashMap, ptr, sync::Arc, time::Duration};
 
 use regex::Regex;
 
-use crate::model::{Kind, ProcessTasks, Stack, State, Task};
+use crate::model::{Kind, ProcessTasks, Site, Stack, State, Task};
 
 /// How they are rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -125,9 +125,15 @@ fn no_stack(task: &Task) -> &'static str {
         State::Running => "running: there is no stack to read",
         State::Runnable => "runnable: it may run on at any moment",
         State::Stopped => "stopped: not looked at",
+        State::Complete => "it has ended: what it has returned is kept with its handle",
         State::Unknown => "what it does is not known",
         State::Waiting => "its stack was not read",
     }
+}
+
+/// What a task has run that has ended: it stands for the stack that it does not have.
+fn ran(task: &Task) -> Option<&Site> {
+    task.entry.as_deref().filter(|_| task.is_kept)
 }
 
 /// `Some` with the id of the task that made it, for a text that follows the place.

@@ -7,16 +7,17 @@
 use std::{
     collections::HashMap,
     io::Write as _,
+    iter,
     time::{Duration, UNIX_EPOCH},
 };
 
 use flate2::{Compression, write::GzEncoder};
 use prost::Message;
 
-use super::{Stacks, labels};
+use super::{Stacks, labels, ran};
 use crate::{
     export::text::function,
-    model::{Frame, ProcessTasks, Task},
+    model::{Frame, ProcessTasks, Site, Task},
 };
 
 /// Labels that every sample has.
@@ -174,7 +175,7 @@ pub fn render(told: &ProcessTasks, tasks: &[&Task]) -> std::io::Result<Vec<u8>> 
             None => Vec::new(),
         };
         let location_id = match location_id.is_empty() {
-            true => vec![maker.nowhere(task)],
+            true => maker.instead(task),
             false => location_id,
         };
         let blocked = task.wait.as_ref().map_or(Duration::ZERO, |wait| wait.age);
@@ -272,13 +273,23 @@ impl<'a> Maker<'a> {
         ids
     }
 
-    /// Stands for the stack of a task that has none to show: what it does.
-    fn nowhere(&mut self, task: &Task) -> u64 {
+    /// Stands for the stack of a task that has none to show: what it does, in what it has run.
+    fn instead(&mut self, task: &Task) -> Vec<u64> {
         let doing = task.reason().map_or(task.state().label(), |reason| &**reason);
-        let frame = Frame {
-            function: Some(format!("[{doing}]")),
+        let doing = Site {
+            function: format!("[{doing}]"),
             file: None,
             line: None,
+        };
+        let sites = iter::once(&doing).chain(ran(task));
+        sites.map(|site| self.somewhere(site)).collect()
+    }
+
+    fn somewhere(&mut self, site: &Site) -> u64 {
+        let frame = Frame {
+            function: Some(site.function.clone()),
+            file: site.file.clone(),
+            line: site.line,
             inlined: false,
             module: String::new(),
             offset: 0,

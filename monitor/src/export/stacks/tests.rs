@@ -1,7 +1,7 @@
 use std::{collections::BTreeSet, time::UNIX_EPOCH};
 
 use super::*;
-use crate::model::{Creator, Facts, Frame, Process, ProcessId, Reason, Site, Trace, Wait, WaitClass};
+use crate::model::{Creator, Facts, Frame, Made, Process, ProcessId, Reason, Site, Trace, Wait, WaitClass};
 
 fn frame(number: usize) -> Frame {
     Frame {
@@ -41,12 +41,14 @@ fn goroutine(id: u64, minutes: u64, stack: Arc<Stack>) -> Task {
         stack: Some(stack),
         entry: None,
         spawn_site: None,
+        is_kept: false,
         waits_for: None,
         facts: Some(Box::new(Facts {
             state: State::Waiting,
             reason: Some(reason.clone()),
             age: None,
             anchor: None,
+            made: None,
             made_by: Some(1),
             references: None,
             trace: Some(Trace {
@@ -162,4 +164,67 @@ fn no_name_can_break_a_line_or_steer_a_terminal() {
         String::from_utf8(folded).unwrap(),
         "api\\u{1b}[2J;a:b\\n\\u{1b}]0:x;[chan receive] 1\n"
     );
+}
+
+/// A tokio task that was made so many seconds ago; it has ended when it is kept.
+fn tokio_task(id: u64, (seconds, is_exact): (u64, bool), is_kept: bool) -> Task {
+    let facts = Facts {
+        state: if is_kept { State::Complete } else { State::Running },
+        reason: None,
+        made: Some(Made {
+            ago: Duration::from_secs(seconds),
+            is_exact,
+        }),
+        made_by: None,
+        trace: None,
+        ..Facts::clone(goroutine(1, 0, stack(1, false)).facts.as_ref().unwrap())
+    };
+    Task {
+        kind: Kind::Tokio,
+        wait: None,
+        stack: None,
+        entry: Some(Arc::new(Site {
+            function: "api::fetch".to_owned(),
+            file: None,
+            line: None,
+        })),
+        is_kept,
+        facts: Some(Box::new(facts)),
+        ..goroutine(id, 0, stack(1, false))
+    }
+}
+
+#[test]
+fn when_tasks_were_made_is_told_exactly_or_at_least() {
+    let text = |tasks| {
+        let told = told("", tasks);
+        String::from_utf8(render(&told, &Choice::default(), Format::Text).unwrap()).unwrap()
+    };
+    let exact = vec![tokio_task(1, (7, true), false), tokio_task(2, (90, true), false)];
+    assert!(text(exact).contains("\n    made 7s to 1m 30s ago\n"));
+    let mixed = vec![tokio_task(1, (7, true), false), tokio_task(2, (7, false), false)];
+    let mixed = text(mixed);
+    assert!(mixed.contains("\n    made at least 7s ago\n"), "{mixed}");
+}
+
+#[test]
+fn what_has_ended_is_told_by_what_it_has_run() {
+    let tasks = vec![
+        tokio_task(1, (7, true), true),
+        tokio_task(2, (7, true), true),
+        tokio_task(3, (7, true), false),
+    ];
+    let told = told("", tasks);
+    let render = |format| {
+        let rendered = render(&told, &Choice::default(), format).unwrap();
+        String::from_utf8(rendered).unwrap().replace("\\u{1b}", "")
+    };
+    let text = render(Format::Text);
+    assert!(
+        text.contains("1 tokio task, 2 tokio tasks that have ended\n"),
+        "{text}"
+    );
+    assert!(text.contains("2 tokio tasks: complete; ids 1 2\n"), "{text}");
+    let folded = render(Format::Folded);
+    assert_eq!(folded, "api[2J;[running] 1\napi[2J;api::fetch;[complete] 2\n");
 }

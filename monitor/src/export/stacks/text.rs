@@ -68,11 +68,19 @@ fn head(text: &mut String, told: &ProcessTasks) {
     let mut what = vec![format!("pid {}", process.id.pid)];
     what.extend(Some(plain(&process.exe)).filter(|exe| !exe.is_empty()));
     what.extend(told.go_version.as_deref().map(plain));
+    let count = |kind: Kind, is_kept| {
+        let of_kind = told.tasks.iter().filter(|task| task.kind == kind);
+        of_kind.filter(|task| task.is_kept == is_kept).count()
+    };
     let counts: Vec<String> = Kind::ALL
         .iter()
-        .map(|kind| (told.tasks.iter().filter(|task| task.kind == *kind).count(), kind))
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, kind)| plural(count, kind.noun()))
+        .flat_map(|kind| [(*kind, false), (*kind, true)])
+        .map(|(kind, is_kept)| (count(kind, is_kept), kind, is_kept))
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, kind, is_kept)| {
+            let ended = if is_kept { " that have ended" } else { "" };
+            format!("{}{ended}", plural(count, kind.noun()))
+        })
         .collect();
     let _ = writeln!(
         text,
@@ -132,12 +140,10 @@ fn group(text: &mut String, members: &[&Task]) {
             let _ = writeln!(text, "    runs {}", place(entry));
         }
     }
-    if let Some(site) = &first.spawn_site {
-        let by = match (maker(first), members) {
-            (Some(id), [_]) => format!(" in {} {id}", first.kind.noun()),
-            _ => String::new(),
-        };
-        let _ = writeln!(text, "    made at {}{by}", place(site));
+    let made = [made_at(first, members), made_ago(members)];
+    let made: Vec<String> = made.into_iter().flatten().collect();
+    if !made.is_empty() {
+        let _ = writeln!(text, "    made {}", made.join(", "));
     }
     if let Some(labels) = labels::line(members) {
         let _ = writeln!(text, "    labels {labels}");
@@ -145,6 +151,41 @@ fn group(text: &mut String, members: &[&Task]) {
     if let Some(chain) = &first.waits_for {
         let ids: Vec<String> = chain.iter().take(IDS_SHOWN).map(u64::to_string).collect();
         let _ = writeln!(text, "    waiting for {}", ids.join(" → "));
+    }
+}
+
+/// `at main.handle (http.go:88) in goroutine 7`.
+fn made_at(first: &Task, members: &[&Task]) -> Option<String> {
+    let site = first.spawn_site.as_ref()?;
+    let by = match (maker(first), members) {
+        (Some(id), [_]) => format!(" in {} {id}", first.kind.noun()),
+        _ => String::new(),
+    };
+    Some(format!("at {}{by}", place(site)))
+}
+
+/// `2s to 3m 05s ago`, or `at least 2s to 3m 05s ago` where some may be older; as far as it is known.
+fn made_ago(members: &[&Task]) -> Option<String> {
+    let made = || {
+        let facts = members.iter().filter_map(|task| task.facts.as_ref());
+        facts.filter_map(|facts| facts.made)
+    };
+    let least = if made().all(|made| made.is_exact) {
+        ""
+    } else {
+        "at least "
+    };
+    let span = span(
+        made().map(|made| made.ago).min()?,
+        made().map(|made| made.ago).max()?,
+    );
+    Some(format!("{least}{span} ago"))
+}
+
+fn span(least: Duration, most: Duration) -> String {
+    match (duration(least), duration(most)) {
+        (least, most) if least == most => most,
+        (least, most) => format!("{least} to {most}"),
     }
 }
 
@@ -159,12 +200,10 @@ fn ages(members: &[&Task]) -> String {
     let (Some(youngest), Some(oldest)) = (ages().min(), ages().max()) else {
         return String::new();
     };
-    let told = (duration(youngest), duration(oldest));
-    match told {
-        _ if oldest < Duration::from_millis(1) => String::new(),
-        (youngest, oldest) if youngest == oldest => format!(" for {oldest}"),
-        (youngest, oldest) => format!(" for {youngest} to {oldest}"),
+    if oldest < Duration::from_millis(1) {
+        return String::new();
     }
+    format!(" for {}", span(youngest, oldest))
 }
 
 fn names(members: &[&Task]) -> String {

@@ -26,7 +26,7 @@ pub use tokio_spawn::{TokioPlaces, TokioSpawnProbes};
 
 pub use monitor_common::{
     ExitEvent, MAX_GO_PROCESSES, MAX_TOKIO_PLACES, MAX_TOKIO_PROCESSES, SpawnCount, SpawnEvent, SpawnPlace,
-    TaskRecord, TokioStep, TokioTask, record_flags, selected, task_flags, task_state, tokio_step,
+    TaskRecord, TokioBirth, TokioStep, TokioTask, record_flags, selected, task_flags, task_state, tokio_step,
 };
 
 /// One probe and whether it works.

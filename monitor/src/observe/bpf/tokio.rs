@@ -63,7 +63,7 @@ impl Probes {
     pub fn unwatch_tokio(&mut self, task: TokioTask) {
         // It may never have had room.
         let _ = self
-            .tokio_tasks(names::TOKIO_WATCHED)
+            .tokio_tasks::<u64>(names::TOKIO_WATCHED)
             .and_then(|mut tasks| tasks.remove(&task));
     }
 
@@ -76,7 +76,7 @@ impl Probes {
     /// Tasks that were watched and were polled all the same since the last call, and when that was the last time
     /// (CLOCK_MONOTONIC ns). They are watched on.
     pub fn take_polled_tokio(&mut self) -> Vec<(TokioTask, u64)> {
-        let Ok(mut polled) = self.tokio_tasks(names::TOKIO_POLLED) else {
+        let Ok(mut polled) = self.tokio_tasks::<u64>(names::TOKIO_POLLED) else {
             return Vec::new();
         };
         // What the probes add meanwhile may be told now or the next time.
@@ -97,10 +97,10 @@ impl Probes {
         self.counter(Counter::TokioPollsFull)
     }
 
-    pub(super) fn tokio_tasks(
+    pub(super) fn tokio_tasks<V: aya::Pod>(
         &mut self,
         name: &str,
-    ) -> Result<HashMap<&mut MapData, TokioTask, u64>, MapError> {
+    ) -> Result<HashMap<&mut MapData, TokioTask, V>, MapError> {
         HashMap::try_from(self.ebpf.map_mut(name).ok_or_else(|| no_map(name))?)
     }
 }

@@ -6,7 +6,7 @@ use aya::{
     maps::{Array, HashMap, MapData, MapError},
     programs::uprobe::UProbeLinkId,
 };
-use monitor_common::{SpawnCount, SpawnPlace, TOKIO_INDIRECT, TokioStep, TokioTask, names};
+use monitor_common::{SpawnCount, SpawnPlace, TOKIO_INDIRECT, TokioBirth, TokioStep, TokioTask, names};
 
 use super::{Probes, load::no_map, uprobes::Spot};
 
@@ -97,14 +97,37 @@ impl Probes {
         self.forget_spawn_counts(names::TOKIO_SITES, gone);
     }
 
-    /// Where a task was made that lives; `None` when nobody looked then.
-    pub fn tokio_born(&mut self, task: TokioTask) -> Option<u64> {
+    /// Where and when a task was made that lives; `None` when nobody looked then.
+    pub fn tokio_born(&mut self, task: TokioTask) -> Option<TokioBirth> {
         self.tokio_tasks(names::TOKIO_BORN).ok()?.get(&task, 0).ok()
+    }
+
+    /// Tasks that have ended since the last call and had a handle then. Those that `is_wanted` does not want stay there.
+    pub fn take_ended_tokio(
+        &mut self,
+        is_wanted: impl Fn(&TokioTask) -> bool,
+    ) -> Vec<(TokioTask, TokioBirth)> {
+        let Ok(mut ended) = self.tokio_tasks::<TokioBirth>(names::TOKIO_ENDED) else {
+            return Vec::new();
+        };
+        let tasks = ended
+            .keys()
+            .take(monitor_common::MAX_TOKIO_ENDED as usize)
+            .filter_map(Result::ok);
+        let tasks: Vec<TokioTask> = tasks.filter(is_wanted).collect();
+        let mut taken = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            if let Ok(birth) = ended.get(&task, 0) {
+                taken.push((task, birth));
+            }
+            let _ = ended.remove(&task);
+        }
+        taken
     }
 
     /// Forgets where the tasks of these processes were made.
     pub fn forget_tokio_born(&mut self, numbers: &HashSet<u32>) {
-        let Ok(mut born) = self.tokio_tasks(names::TOKIO_BORN) else {
+        let Ok(mut born) = self.tokio_tasks::<TokioBirth>(names::TOKIO_BORN) else {
             return;
         };
         // What others add or remove meanwhile may make the walk begin anew, and it ends where they are faster: what is left

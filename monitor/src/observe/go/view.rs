@@ -320,6 +320,7 @@ impl Memory {
                 stack,
                 entry: self.runs.site(entry.runs).cloned(),
                 spawn_site: self.made_at.site(entry.made_at).cloned(),
+                is_kept: false,
                 waits_for: None,
                 facts: None,
             });

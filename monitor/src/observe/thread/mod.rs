@@ -30,7 +30,7 @@ use self::{
 use super::{bpf::TaskRecord, helper::Helper};
 use crate::{
     identify::text::clean,
-    model::{self, Anchor, Cause, Facts, Kind, Observation, Process, ProcessId, Registers, Task, Wait},
+    model::{self, Anchor, Cause, Facts, Kind, Made, Observation, Process, ProcessId, Registers, Task, Wait},
 };
 
 /// Selected, but without an entry of the futex probes.
@@ -130,7 +130,7 @@ impl Threads {
             }
         };
         let facts =
-            (self.whole == Some(process.id.pid)).then(|| Box::new(facts(record, state, slept.as_ref())));
+            (self.whole == Some(process.id.pid)).then(|| Box::new(self.facts(record, state, slept.as_ref())));
         let unbounded = slept.filter(|slept| slept.is_unbounded);
         let wait = unbounded.map(|Slept { call, since, .. }| Wait {
             reason: call.reason,
@@ -147,6 +147,7 @@ impl Threads {
             stack: None,
             entry: None,
             spawn_site: None,
+            is_kept: false,
             waits_for: None,
             facts,
         });
@@ -235,6 +236,32 @@ impl Threads {
             is_unbounded,
         })
     }
+
+    fn facts(&self, record: &TaskRecord, state: State, slept: Option<&Slept>) -> Facts {
+        let state = match state {
+            State::Held(_) => model::State::Stopped,
+            State::Sleeping => model::State::Waiting,
+            State::Active | State::Gone if record.on_cpu == 0 && record.state == 0 => model::State::Runnable,
+            State::Active | State::Gone => model::State::Running,
+        };
+        let slept = slept.filter(|_| state == model::State::Waiting);
+        let made = i128::from(record.start_boottime) - self.pass.boottime_offset;
+        let ago = i128::from(record.sampled_at) - made;
+        Facts {
+            state,
+            reason: slept.map(|slept| slept.call.reason.clone()),
+            age: slept.map(|slept| age(record, slept.since)),
+            anchor: slept.and_then(|slept| anchor(record, slept.since)),
+            // The kernel keeps it.
+            made: Some(Made {
+                ago: Duration::from_nanos(u64::try_from(ago).unwrap_or(0)),
+                is_exact: true,
+            }),
+            made_by: None,
+            references: None,
+            trace: None,
+        }
+    }
 }
 
 /// A wait.
@@ -243,25 +270,6 @@ struct Slept {
     since: Since,
     /// It does not end by itself.
     is_unbounded: bool,
-}
-
-fn facts(record: &TaskRecord, state: State, slept: Option<&Slept>) -> Facts {
-    let state = match state {
-        State::Held(_) => model::State::Stopped,
-        State::Sleeping => model::State::Waiting,
-        State::Active | State::Gone if record.on_cpu == 0 && record.state == 0 => model::State::Runnable,
-        State::Active | State::Gone => model::State::Running,
-    };
-    let slept = slept.filter(|_| state == model::State::Waiting);
-    Facts {
-        state,
-        reason: slept.map(|slept| slept.call.reason.clone()),
-        age: slept.map(|slept| age(record, slept.since)),
-        anchor: slept.and_then(|slept| anchor(record, slept.since)),
-        made_by: None,
-        references: None,
-        trace: None,
-    }
 }
 
 /// Whether it sleeps, so that its registers are those that it will go on with.

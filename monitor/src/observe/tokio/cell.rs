@@ -4,7 +4,7 @@ use super::{
     blocks::Blocks,
     program::Program,
     protocol::Record,
-    task::{HEADER, Header},
+    task::{HEADER, Header, Status},
 };
 use crate::observe::{memory::space::word, programs::Placed};
 
@@ -14,6 +14,8 @@ const MAX_COMPARED: u64 = 4 << 10;
 /// A task, and what its list says of it.
 pub struct Cell {
     pub record: Record,
+    /// It has ended, and somebody has its handle.
+    is_kept: bool,
     /// The number of the list that owns it.
     pub owner: u64,
     /// The tasks before and behind it.
@@ -49,8 +51,21 @@ pub fn read(blocks: &mut Blocks, placed: &Placed<Program>, address: u64) -> Opti
             references: header.state.references(),
             sum: hasher.finalize(),
         },
+        is_kept: header.state.is_kept(),
         owner: header.owner,
         before: word(&links, 0)?,
         behind: word(&links, 8)?,
+    })
+}
+
+/// What is kept at an address of a task that has ended; `None` where nothing is. Memory that was freed says so itself: the
+/// last one who refers to a cell counts its references down to none, and before that whoever has its handle takes his interest
+/// back. What takes something out of a list leaves no links in it (tokio/src/util/linked_list.rs).
+pub fn kept(blocks: &mut Blocks, placed: &Placed<Program>, address: u64) -> Option<Record> {
+    let cell = read(blocks, placed, address)?;
+    let is_in_no_list = cell.before == 0 && cell.behind == 0;
+    (cell.is_kept && is_in_no_list).then_some(Record {
+        status: Status::Kept,
+        ..cell.record
     })
 }

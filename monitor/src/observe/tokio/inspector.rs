@@ -22,7 +22,8 @@ use super::{
     points,
     program::Program,
     protocol::{
-        self, Answer, Awaits, Batch, MAX_FUTURES, MAX_POINTS, MAX_WANTED, Outcome, Prepared, Question, Wanted,
+        self, Answer, Awaits, Batch, MAX_FUTURES, MAX_KEPT, MAX_POINTS, MAX_WANTED, Outcome, Prepared,
+        Question, Record, Wanted,
     },
     task::{Status, Vtable},
     timers::{self, Timers},
@@ -128,6 +129,7 @@ impl Inspector {
                 .begin(*who, threads, stacks, *has_workers)
                 .map(|()| Answer::Begun),
             Question::Next => self.next().map(Answer::Some),
+            Question::Kept { who, addresses } => self.kept(*who, addresses).map(Answer::Kept),
             Question::Prepare(who) => self.prepare(*who, code).map(Answer::Prepared),
             Question::Futures { who, vtables } => self.futures(*who, vtables, code).map(Answer::Futures),
             Question::Awaits(who, wanted) => self.awaits(*who, wanted).map(Answer::Awaits),
@@ -212,6 +214,14 @@ impl Inspector {
             self.walk = Some((who, walk));
         }
         Ok(batch)
+    }
+
+    fn kept(&mut self, who: Who, addresses: &[u64]) -> Result<Vec<Record>, Unknown> {
+        let placed = self.program(who)?;
+        let mut blocks = Blocks::new(memory(who)?);
+        let addresses = addresses.iter().take(MAX_KEPT);
+        let kept = addresses.filter_map(|address| cell::kept(&mut blocks, &placed, *address));
+        Ok(kept.collect())
     }
 
     fn futures(

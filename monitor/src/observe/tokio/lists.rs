@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     program::Program,
-    task::{HEADER, Header, Vtable},
+    task::{HEADER, Header, Status, Vtable},
 };
 use crate::observe::{
     memory::{
@@ -114,7 +114,8 @@ impl Search<'_> {
             let is_new = handles.insert(handle);
             if let Some(list) = is_new.then(|| self.behind(handle)).flatten() {
                 self.placed.program.found_at(place);
-                if !lists.contains(&list) {
+                // Other pairs of tasks, as those that are to be run next, may look like a list while it changes.
+                if lists.iter().all(|known| known.number != list.number) {
                     lists.push(list);
                 }
             }
@@ -258,7 +259,12 @@ impl Search<'_> {
         let bytes: [u8; 64] = self.memory.array(at.checked_sub(16)?)?;
         let word = |index: usize| word(&bytes, 8 * index);
         let (first, last) = (word(2)?, word(3)?);
-        let owner = self.header(last)?.0.owner;
+        let header = self.header(last)?.0;
+        // Two handles of tasks that have ended are none: no list has such a task, but for a moment.
+        if header.state.status() == Status::Complete {
+            return None;
+        }
+        let owner = header.owner;
         // A runtime's stands behind, a `LocalSet`'s before.
         let is_numbered = [0, 1, 4, 5, 6, 7]
             .into_iter()

@@ -50,7 +50,7 @@ pub use inspector::Inspector;
 pub use protocol::{Answer, Question};
 
 use polls::Polls;
-use spawning::Creators;
+use spawning::{Creators, Wanted};
 use view::View;
 use worker::{Threads, Tokio};
 
@@ -112,10 +112,20 @@ impl Tasks {
     }
 
     /// Orders a look at each process that may run tokio, or at one alone.
-    pub fn look(&mut self, observations: &[Observation], records: &Records, only: Option<ProcessId>) {
-        let creators = self.creators.as_ref();
+    pub fn look(
+        &mut self,
+        observations: &[Observation],
+        records: &Records,
+        only: Option<ProcessId>,
+        probes: &mut Probes,
+    ) {
+        let mut creators = self.creators.as_mut();
+        if let Some(creators) = &mut creators {
+            creators.take_ended(probes);
+        }
         self.lookout.look(observations, only, |process| {
-            let (unnamed, steps) = creators.map(|it| it.wanted(process)).unwrap_or_default();
+            let wanted = creators.as_mut().map(|it| it.wanted(process));
+            let Wanted { places, steps, ended } = wanted.unwrap_or_default();
             let records = records.get(&process).map(Vec::as_slice).unwrap_or_default();
             Threads {
                 pointers: records
@@ -131,8 +141,9 @@ impl Tasks {
                     .collect(),
                 has_workers: records.iter().any(is_worker),
                 whole: only.is_some(),
-                unnamed,
+                unnamed: places,
                 steps,
+                ended,
             }
         });
         let lookout = &self.lookout;
@@ -175,6 +186,7 @@ impl Tasks {
                 mut tasks,
                 is_whole,
                 suspects,
+                passing,
                 file,
                 addresses,
                 told,
@@ -221,6 +233,9 @@ impl Tasks {
                 && is_known
             {
                 polls.watch(process, &suspects, &file, probes);
+            }
+            if !passing.is_empty() {
+                tasks.retain(|task| !passing.contains(&task.id));
             }
             // The many are not moved for the few.
             tasks.append(&mut observation.tasks);

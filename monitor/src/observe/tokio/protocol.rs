@@ -16,6 +16,8 @@ pub use crate::observe::{helper::Who, programs::Unknown};
 pub const MAX_FUTURES: usize = 32;
 /// Tasks of which it is asked at once what they await.
 pub const MAX_WANTED: usize = 1_024;
+/// Places that are looked at at once for what is kept of tasks that have ended.
+pub const MAX_KEPT: usize = 16 << 10;
 /// Functions that places for probes are asked for at once.
 pub const MAX_POINTS: usize = 1_024;
 /// Functions that tasks are made by, and that they end by: a program has one for each scheduler. One that seems to have many
@@ -40,6 +42,8 @@ pub enum Question {
     },
     /// The next ones of the walk that was begun last.
     Next,
+    /// Which tasks are kept that have ended, of those that lay there.
+    Kept { who: Who, addresses: Vec<u64> },
     /// Reads some more of the program's debug information.
     Prepare(Who),
     /// What futures are, by their vtables.
@@ -62,6 +66,7 @@ pub enum Question {
 pub enum Answer {
     Begun,
     Some(Batch),
+    Kept(Vec<Record>),
     Prepared(Prepared),
     Futures(Vec<Option<Site>>),
     Awaits(Awaits),

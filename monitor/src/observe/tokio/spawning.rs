@@ -9,14 +9,15 @@ use std::{
 
 use super::protocol::{Births, Step};
 use crate::{
-    model::{Kind, ProcessId, SpawnReport, Task},
+    model::{Kind, Made, ProcessId, SpawnReport, Task},
     observe::{
         books::Place,
         bpf::{
-            MAX_TOKIO_PROCESSES, Probes, SpawnCount, SpawnPlace, TokioPlaces, TokioSpawnProbes, TokioStep,
-            TokioTask,
+            MAX_TOKIO_PROCESSES, Probes, SpawnCount, SpawnPlace, TokioBirth, TokioPlaces, TokioSpawnProbes,
+            TokioStep, TokioTask,
         },
         governor::{BIRTH_COST, Budget},
+        monotonic,
         spawning::{Counted, Spawning},
         thread::spawns::Origin,
     },
@@ -24,6 +25,8 @@ use crate::{
 
 /// Places of one process that creators' stacks are followed through; what comes by others has no known creator.
 const MAX_STEPS: usize = 16 << 10;
+/// Tasks of one process that have ended and were not looked at yet; there are more only where looks do not come back.
+const MAX_ENDED: usize = 1 << 16;
 
 /// Tells [`Spawning`] how tasks are counted.
 enum Born {}
@@ -78,6 +81,7 @@ impl Counted for Born {
 
     fn gone(probes: &mut Probes, numbers: &HashSet<u32>) {
         probes.forget_tokio_steps(numbers);
+        drop(probes.take_ended_tokio(|task| numbers.contains(&task.process)));
     }
 }
 
@@ -108,8 +112,49 @@ struct Known {
     steps: usize,
     /// Tasks with numbers up to this are from before the probes.
     floor: u64,
-    /// Of the others that live: where they were made, if that was seen.
-    born: HashMap<u64, Option<u64>>,
+    /// Of the others that are there: where and when they were made, if that was seen.
+    born: HashMap<u64, Option<TokioBirth>>,
+    /// By where they lay: tasks that have ended, and that may be kept.
+    ended: HashMap<u64, Ended>,
+}
+
+/// A task that had a handle when it ended.
+struct Ended {
+    birth: TokioBirth,
+    /// A look is under way that is to tell whether it is kept.
+    is_asked: bool,
+}
+
+impl Known {
+    /// What was seen of the birth of a task that is new here.
+    fn birth(
+        &self,
+        task: &Task,
+        address: u64,
+        number: Option<u32>,
+        probes: &mut Probes,
+    ) -> Option<TokioBirth> {
+        if task.is_kept {
+            let ended = self.ended.get(&address).filter(|ended| ended.is_asked);
+            return ended.map(|ended| ended.birth);
+        }
+        probes.tokio_born(TokioTask {
+            process: number?,
+            _pad: 0,
+            header: address,
+        })
+    }
+}
+
+/// What a look is to tell of a process.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Places that are to be named.
+    pub places: Vec<Place>,
+    /// Places of which the steps are wanted.
+    pub steps: Vec<u64>,
+    /// Where tasks lay that have ended.
+    pub ended: Vec<u64>,
 }
 
 /// What a look told of who makes tasks.
@@ -118,6 +163,8 @@ pub struct Told {
     pub births: Option<Arc<Births>>,
     pub steps: Vec<(u64, Step)>,
     pub named: Vec<(Place, Origin)>,
+    /// It was looked whether those that have ended are kept.
+    pub knows_kept: bool,
 }
 
 /// Who makes the tasks of all processes that run tokio.
@@ -135,14 +182,48 @@ impl Creators {
         }
     }
 
-    /// What the next look at a process is to tell: places to be named, and places of which the steps are wanted.
-    pub fn wanted(&self, process: ProcessId) -> (Vec<Place>, Vec<u64>) {
-        let wanted = self.known.get(&process).map(|known| known.wanted.clone());
-        (self.spawning.unnamed(process), wanted.unwrap_or_default())
+    /// What the next look at a process is to tell.
+    pub fn wanted(&mut self, process: ProcessId) -> Wanted {
+        let places = self.spawning.unnamed(process);
+        let Some(known) = self.known.get_mut(&process) else {
+            return Wanted {
+                places,
+                ..Wanted::default()
+            };
+        };
+        for ended in known.ended.values_mut() {
+            ended.is_asked = true;
+        }
+        Wanted {
+            places,
+            steps: known.wanted.clone(),
+            ended: known.ended.keys().copied().collect(),
+        }
     }
 
-    /// A look at a process has come back, with these tasks at these addresses. Says of those where they were made of which
-    /// that was seen.
+    /// Takes in which tasks have ended.
+    pub fn take_ended(&mut self, probes: &mut Probes) {
+        let has_room = |known: &Known| known.ended.len() < MAX_ENDED;
+        let owners: HashMap<u32, ProcessId> = self
+            .known
+            .iter()
+            .filter(|(_, known)| has_room(known))
+            .filter_map(|(id, _)| Some((self.spawning.number(*id)?, *id)))
+            .collect();
+        if owners.is_empty() {
+            return;
+        }
+        for (task, birth) in probes.take_ended_tokio(|task| owners.contains_key(&task.process)) {
+            let owner = owners.get(&task.process);
+            if let Some(known) = owner.and_then(|owner| self.known.get_mut(owner)) {
+                let is_asked = false;
+                known.ended.insert(task.header, Ended { birth, is_asked });
+            }
+        }
+    }
+
+    /// A look at a process has come back, with these tasks at these addresses. Says of those where and when they were made of
+    /// which that was seen.
     pub fn meet(
         &mut self,
         process: ProcessId,
@@ -155,7 +236,12 @@ impl Creators {
         if let Some(births) = &told.births {
             known.bias = births.bias;
         }
-        let Told { births, steps, named } = told;
+        let Told {
+            births,
+            steps,
+            named,
+            knows_kept,
+        } = told;
         self.spawning.meet(process, births, named);
         let attached = self.spawning.attached(process);
         if let Some(number) = attached
@@ -178,24 +264,29 @@ impl Creators {
             known.floor = known.floor.max(last);
         }
         let before = std::mem::take(&mut known.born);
-        if attached.is_none() && before.is_empty() {
+        if attached.is_none() && before.is_empty() && known.ended.is_empty() {
             return;
         }
+        let now = monotonic();
         for (task, address) in tasks.iter_mut().zip(addresses) {
             let seen = match before.get(&task.id) {
                 Some(seen) => *seen,
-                None if task.id <= known.floor => continue,
-                None => attached.and_then(|number| {
-                    probes.tokio_born(TokioTask {
-                        process: number,
-                        _pad: 0,
-                        header: *address,
-                    })
-                }),
+                None if task.id <= known.floor && !task.is_kept => continue,
+                None => known.birth(task, *address, attached, probes),
             };
             known.born.insert(task.id, seen);
-            let origin = seen.and_then(|pc| self.spawning.origin(process, pc));
+            let Some(birth) = seen else { continue };
+            let origin = self.spawning.origin(process, birth.pc);
             task.spawn_site = origin.and_then(|origin| origin.spawn_site.clone());
+            if let Some(facts) = &mut task.facts {
+                facts.made = Some(Made {
+                    ago: Duration::from_nanos(now.saturating_sub(birth.at)),
+                    is_exact: true,
+                });
+            }
+        }
+        if knows_kept {
+            known.ended.retain(|_, ended| !ended.is_asked);
         }
     }
 

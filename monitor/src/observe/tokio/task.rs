@@ -29,6 +29,7 @@ const MAX_REFERENCES: u64 = 1 << 24;
 const RUNNING: u64 = 1;
 const COMPLETE: u64 = 2;
 const NOTIFIED: u64 = 4;
+const JOIN_INTEREST: u64 = 8;
 const REFERENCES: u32 = 6;
 
 /// What is the same of all tasks that run the same future on the same scheduler. Addresses are the linker's.
@@ -94,6 +95,9 @@ pub enum Status {
     Idle,
     /// It has ended, and is about to be let go.
     Complete,
+    /// It has ended and is in no list any more; it stays, and so does what it has returned, as long as somebody has its
+    /// handle.
+    Kept,
 }
 
 /// A task's state.
@@ -110,6 +114,11 @@ impl State {
     /// How many handles, wakers and lists refer to it; 255 where there are more.
     pub fn references(self) -> u8 {
         u8::try_from(self.0 >> REFERENCES).unwrap_or(u8::MAX)
+    }
+
+    /// Whether it has ended and somebody has its handle. Whoever gives the handle back says so here before the cell is freed.
+    pub const fn is_kept(self) -> bool {
+        self.is_sound() && self.0 & (COMPLETE | JOIN_INTEREST) == COMPLETE | JOIN_INTEREST
     }
 
     pub const fn status(self) -> Status {
@@ -209,6 +218,18 @@ mod tests {
         for (state, expected) in told {
             let header = Header::decode(&bytes(&[state, 0, 1, 1]));
             assert_eq!(header.map(|header| header.state.status()), expected, "{state:#x}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_complete_and_somebody_has_its_handle() {
+        let kept = COMPLETE | JOIN_INTEREST;
+        for state in [0x40 | kept, 0x80 | kept | 16, 0x40 | kept | 32] {
+            assert!(State(state).is_kept(), "{state:#x}");
+        }
+        // Freed; given back; still running.
+        for state in [kept, 0x40 | COMPLETE, 0x40 | JOIN_INTEREST, 0x40 | kept | RUNNING] {
+            assert!(!State(state).is_kept(), "{state:#x}");
         }
     }
 

@@ -34,6 +34,8 @@ pub enum World {
 pub struct Entry {
     pub id: u64,
     pub address: u64,
+    /// CLOCK_MONOTONIC ns: when it was first seen.
+    pub first: u64,
     /// CLOCK_MONOTONIC ns: it has not changed since then.
     pub since: u64,
     /// The task that it awaits by its handle, or 0.
@@ -63,6 +65,7 @@ impl Entry {
         Self {
             id: record.id,
             address: record.address,
+            first: now,
             since: now,
             joins: 0,
             future,
@@ -106,11 +109,24 @@ impl Entry {
         };
     }
 
+    /// Whether it was there at an earlier look.
+    pub const fn was_seen_before(&self) -> bool {
+        self.is_still || self.first < self.since
+    }
+
     fn is_same(&self, before: &Self) -> bool {
-        self.status == Status::Idle
-            && before.status == Status::Idle
-            && before.sum == self.sum
-            && before.address == self.address
+        let is_same = match self.status {
+            Status::Idle => before.sum == self.sum,
+            // Nobody polls it any more.
+            Status::Kept => true,
+            _ => false,
+        };
+        is_same && before.status == self.status && before.address == self.address
+    }
+
+    /// By number; what was met in a list comes before what is kept.
+    const fn order(&self) -> (u64, bool) {
+        (self.id, matches!(self.status, Status::Kept))
     }
 }
 
@@ -124,16 +140,35 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Takes in all tasks of a look, and puts them in the order of their numbers, each once.
-    pub fn look(&mut self, mut entries: Vec<Entry>) {
-        entries.sort_unstable_by_key(|entry| entry.id);
+    /// Puts tasks in the order of their numbers, each once.
+    fn sort(entries: &mut Vec<Entry>) {
+        entries.sort_unstable_by_key(Entry::order);
         entries.dedup_by_key(|entry| entry.id);
+    }
+
+    /// Where the tasks of the last look lay that are not among those of the next one, which are sorted.
+    pub fn missing(&self, entries: &mut Vec<Entry>) -> Vec<u64> {
+        Self::sort(entries);
+        let mut now = entries.iter().peekable();
+        let is_missing = |known: &&Entry| {
+            while now.next_if(|entry| entry.id < known.id).is_some() {}
+            now.next_if(|entry| entry.id == known.id).is_none()
+        };
+        let missing = self.entries.iter().filter(is_missing);
+        missing.map(|known| known.address).collect()
+    }
+
+    /// Takes in all tasks of a look, and sorts them.
+    pub fn look(&mut self, mut entries: Vec<Entry>) {
+        Self::sort(&mut entries);
         let mut before = self.entries.iter().peekable();
         for entry in &mut entries {
             while before.next_if(|known| known.id < entry.id).is_some() {}
-            if let Some(known) = before.next_if(|known| known.id == entry.id)
-                && entry.is_same(known)
-            {
+            let Some(known) = before.next_if(|known| known.id == entry.id) else {
+                continue;
+            };
+            entry.first = known.first;
+            if entry.is_same(known) {
                 entry.since = known.since;
                 entry.chain = known.chain;
                 entry.joins = known.joins;
@@ -201,6 +236,38 @@ mod tests {
                 (20, false, Awaited::Unasked),
                 (20, false, Awaited::Unasked),
                 (20, false, Awaited::Unasked),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_in_no_list_any_more_is_looked_for_where_it_was() {
+        let mut tracker = Tracker::default();
+        let idle = |id, now| entry(id, 1, Status::Idle, now);
+        tracker.look(vec![idle(1, 10), idle(2, 10), idle(3, 10)]);
+        let mut entries = vec![idle(4, 20), idle(2, 20)];
+        assert_eq!(tracker.missing(&mut entries), [128, 384]);
+        // One is kept; another one ended while it was looked, and is told as the list told it.
+        entries.push(entry(3, 5, Status::Kept, 20));
+        entries.push(entry(2, 6, Status::Kept, 20));
+        tracker.look(entries);
+        let mut entries = vec![idle(4, 30)];
+        assert_eq!(tracker.missing(&mut entries), [256, 384]);
+        entries.push(entry(2, 6, Status::Kept, 30));
+        // Whatever happens to what it has returned, it is the same.
+        entries.push(entry(3, 7, Status::Kept, 30));
+        tracker.look(entries);
+        let seen: Vec<_> = tracker
+            .entries()
+            .iter()
+            .map(|entry| (entry.id, entry.first, entry.since, entry.is_still, entry.status))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (2, 10, 30, false, Status::Kept),
+                (3, 10, 20, true, Status::Kept),
+                (4, 20, 20, true, Status::Idle),
             ]
         );
     }

@@ -14,7 +14,7 @@ use super::{
     timed::{Known, Timed},
     tracker::{Awaited, Entry, Tracker, World},
 };
-use crate::model::{Cause, Facts, Frame, Kind, Reason, Site, Stack, State, Task, WaitClass};
+use crate::model::{Cause, Facts, Frame, Kind, Made, Reason, Site, Stack, State, Task, WaitClass};
 
 /// Futures of one process that are told apart.
 const MAX_FUTURES: usize = 64 << 10;
@@ -31,6 +31,8 @@ pub struct View {
     pub is_whole: bool,
     /// Those that wait for what need not come.
     pub suspects: Vec<Suspect>,
+    /// Tasks that have ended since the last look and are kept: who awaits them may just not have come to it.
+    pub passing: HashSet<u64>,
     /// The file that probes go into.
     pub file: PathBuf,
     /// Where the tasks lie, in their order.
@@ -276,6 +278,7 @@ impl Memory {
         let mut tasks = Vec::with_capacity(entries.len());
         let mut suspects = Vec::new();
         let mut stacks: HashMap<u32, Arc<Stack>> = HashMap::new();
+        let mut passing = HashSet::new();
         for entry in entries {
             let future = self.futures.get(entry.future as usize);
             let chain = match entry.awaited() {
@@ -320,22 +323,26 @@ impl Memory {
                     timers: None,
                 });
             }
+            if entry.status == Status::Kept && !entry.is_still {
+                passing.insert(entry.id);
+            }
             let is_long = now.saturating_sub(entry.since) >= threshold.as_nanos() as u64;
             if is_long && matches!(entry.awaited(), Awaited::Unknown | Awaited::Untimed(_)) {
                 incomplete.insert(Cause::TokioTypes);
-                if !self.timed.is_whole {
+                if entry.status == Status::Idle && !self.timed.is_whole {
                     incomplete.insert(Cause::TokioTimers);
                 }
             }
             tasks.push(Task {
                 kind: Kind::Tokio,
                 id: entry.id,
-                start: 0,
+                start: u64::from(entry.status == Status::Kept),
                 wait: None,
                 name: None,
                 stack: chain.filter(|_| whole).map(|chain| Arc::clone(&chain.stack)),
                 entry: future.and_then(|future| future.site.clone()),
                 spawn_site: None,
+                is_kept: entry.status == Status::Kept,
                 waits_for: None,
                 facts: whole.then(|| Box::new(facts(entry, chain, now))),
             });
@@ -345,6 +352,7 @@ impl Memory {
             tasks,
             is_whole: whole,
             suspects,
+            passing,
             file: self.file.clone(),
             addresses: entries.iter().map(|entry| entry.address).collect(),
             told: std::mem::take(&mut self.told),
@@ -363,21 +371,26 @@ const fn untold(world: World) -> (Reason, WaitClass) {
 }
 
 fn facts(entry: &Entry, chain: Option<&Kept>, now: u64) -> Facts {
-    let (state, reason) = match entry.status {
-        Status::Running => (State::Running, None),
-        Status::Notified => (State::Runnable, None),
-        Status::Idle => (State::Waiting, None),
-        Status::Complete => (State::Waiting, Some(Reason::Static("complete"))),
+    let state = match entry.status {
+        Status::Running => State::Running,
+        Status::Notified => State::Runnable,
+        Status::Idle => State::Waiting,
+        Status::Complete | Status::Kept => State::Complete,
     };
     let waits = chain.and_then(|chain| chain.waits.as_ref());
     Facts {
         state,
-        reason: reason.or_else(|| waits.map(|(reason, _)| reason.clone())),
+        reason: waits.map(|(reason, _)| reason.clone()),
         // Of one that was seen once only nothing is known.
         age: entry
             .is_still
             .then(|| Duration::from_nanos(now.saturating_sub(entry.since))),
         anchor: None,
+        // Whose birth was seen the probe's books tell.
+        made: entry.was_seen_before().then(|| Made {
+            ago: Duration::from_nanos(now.saturating_sub(entry.first)),
+            is_exact: false,
+        }),
         made_by: None,
         references: Some(entry.references),
         trace: None,

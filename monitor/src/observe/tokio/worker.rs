@@ -7,7 +7,9 @@ use std::{
 };
 
 use super::{
-    protocol::{Answer, Batch, MAX_FUTURES, MAX_NAMED, MAX_POINTS, MAX_WANTED, Outcome, Prepared, Question},
+    protocol::{
+        Answer, Batch, MAX_FUTURES, MAX_KEPT, MAX_NAMED, MAX_POINTS, MAX_WANTED, Outcome, Prepared, Question,
+    },
     spawning::Told,
     tracker::{Awaited, Entry},
     view::{Memory, View},
@@ -45,6 +47,8 @@ pub struct Threads {
     pub unnamed: Vec<Place>,
     /// Places that calls return to, of which it is to be told how to get on; the process's addresses, as those above.
     pub steps: Vec<u64>,
+    /// Where tasks lay that have ended and had a handle then; the process's addresses, too.
+    pub ended: Vec<u64>,
 }
 
 impl Runtime for Tokio {
@@ -98,6 +102,7 @@ impl Runtime for Tokio {
                 break;
             }
         }
+        ask_kept(memory, &mut entries, threads, asker)?;
         let read = begun.elapsed();
         memory.tracker.look(entries);
         if self.reads_stacks {
@@ -133,6 +138,38 @@ impl Runtime for Tokio {
             ..View::default()
         }
     }
+}
+
+/// Adds what is kept of tasks that have ended: of those that were there at the last look, and of those that a probe has seen end.
+fn ask_kept(
+    memory: &mut Memory,
+    entries: &mut Vec<Entry>,
+    threads: &Threads,
+    asker: &mut Asker<'_>,
+) -> Result<(), Failure> {
+    let mut addresses = memory.tracker.missing(entries);
+    addresses.extend(&threads.ended);
+    // As they lie in memory.
+    addresses.sort_unstable();
+    addresses.dedup();
+    for addresses in addresses.chunks(MAX_KEPT) {
+        let question = Question::Kept {
+            who: asker.who,
+            addresses: addresses.to_vec(),
+        };
+        let Answer::Kept(records) = ask(asker, &question)? else {
+            return Err(asker.another_answer());
+        };
+        if records.len() > addresses.len() {
+            return Err(asker.another_answer());
+        }
+        let now = monotonic();
+        entries.extend(records.iter().map(|record| {
+            let future = memory.future(record.vtable);
+            Entry::new(record, future, now)
+        }));
+    }
+    Ok(())
 }
 
 /// Sees to it that the debug information is read.
@@ -193,6 +230,7 @@ fn tell_creators(memory: &mut Memory, threads: &Threads, asker: &mut Asker<'_>) 
     };
     let mut told = Told {
         births: births.clone(),
+        knows_kept: true,
         ..Told::default()
     };
     let bias = births.map_or(0, |births| births.bias);

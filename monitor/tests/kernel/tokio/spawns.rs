@@ -2,59 +2,18 @@
 
 use std::{collections::BTreeMap, fs, thread, time::Duration};
 
-use testbed::{
-    Socket, Target,
-    tokio::{self, Flavor, NEWEST},
-};
+use testbed::tokio::{self, Flavor, NEWEST};
 
-use super::bed::start;
+use super::{
+    bed::start,
+    maker::{Maker, counted, line_of},
+};
 use crate::{
     counted::{Counted, assert_untold, until, watch},
     support::{Daemon, Process, taskleak},
 };
 
-/// A program that makes tasks when it is told to.
-struct Maker {
-    target: Target,
-    socket: Socket,
-}
-
-impl Maker {
-    fn start(test: &str, (version, flavor): (&str, Flavor), scenarios: &[&str]) -> Option<Self> {
-        let socket = Socket::new(&format!("{test}-{version}-{flavor:?}"));
-        let test = format!("tokio::spawns::{test} (tokio {version}, {flavor:?})");
-        let started = tokio::build(version, flavor).and_then(|mut command| {
-            tokio::answer_on(&mut command, &socket);
-            Target::start_command(command, scenarios)
-        });
-        let target = testbed::or_skip(&test, started).unwrap_or_else(|error| panic!("{test}: {error:#}"))?;
-        Some(Self { target, socket })
-    }
-
-    fn ask(&self, what: &str) {
-        tokio::ask(&self.socket, what).unwrap();
-    }
-
-    fn pid(&self) -> u32 {
-        self.target.pid()
-    }
-}
-
-/// What a daemon tells of a process's tasks.
-fn counted(daemon: &Daemon, pid: u32) -> Counted<'_> {
-    Counted {
-        daemon,
-        pid,
-        kind: "tokio",
-    }
-}
-
-/// The line of the program's source that makes tasks at a place.
-fn line_of(place: &str) -> usize {
-    let source = include_str!("../../../../testbed/tokio/src/made.rs");
-    let mark = format!("// {place}");
-    source.lines().position(|line| line.ends_with(&mark)).unwrap() + 1
-}
+const SOURCE: &str = include_str!("../../../../testbed/tokio/src/made.rs");
 
 /// What tasks run, as it is called without what tells builds apart; in a stripped program where that stands.
 fn is_job(entry: &str) -> bool {
@@ -91,7 +50,7 @@ fn assert_counts(build: (&str, Flavor)) {
     }
     let expected: BTreeMap<String, (u64, u64)> = match build.1 {
         Flavor::Stripped => [("here", (50, 10)), ("there", (70, 20)), ("among", (30, 0))]
-            .map(|(place, counts)| (format!("/made.rs:{}:", line_of(place)), counts))
+            .map(|(place, counts)| (format!("/made.rs:{}:", line_of(SOURCE, place)), counts))
             .into(),
         _ => [("::here", (50, 10)), ("::make", (100, 20))]
             .map(|(function, counts)| (function.to_owned(), counts))
@@ -202,9 +161,12 @@ fn tasks_tell_who_made_them() {
     };
     let expected = [
         ("all", 20_u64),
-        (&format!("tasks::made::Maker::here:{}", line_of("here")), 7),
         (
-            &format!("tasks::made::make::{{{{closure}}}}:{}", line_of("among")),
+            &format!("tasks::made::Maker::here:{}", line_of(SOURCE, "here")),
+            7,
+        ),
+        (
+            &format!("tasks::made::make::{{{{closure}}}}:{}", line_of(SOURCE, "among")),
             9,
         ),
     ];

@@ -157,6 +157,7 @@ impl Whole {
             age: memory.tracker.age(entry).filter(|_| is_waiting),
             anchor: None,
             references: None,
+            made: None,
             made_by: Some(extra.parent).filter(|parent| *parent != 0),
             trace: Some(Trace {
                 order: extra.order,
