@@ -1,9 +1,10 @@
 //! The helper's side: reads programs with tokio in them, and their tasks.
 
 mod makers;
+mod waits;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     rc::Rc,
@@ -22,16 +23,14 @@ use super::{
     points,
     program::Program,
     protocol::{
-        self, Answer, Awaits, Batch, MAX_FUTURES, MAX_KEPT, MAX_POINTS, MAX_WANTED, Outcome, Prepared,
-        Question, Record, Wanted,
+        Answer, Awaits, Batch, MAX_FUTURES, MAX_KEPT, MAX_POINTS, MAX_WANTED, Outcome, Prepared, Question,
+        Record, Wanted,
     },
     task::{Status, Vtable},
-    timers::{self, Timers},
+    timers::Timers,
     types::Types,
-    wakers::Wakers,
     walk::{Seen, Walk},
-    wheels::{self, Wheels},
-    world::{self, Sockets},
+    wheels::Wheels,
 };
 use crate::{
     identify::{self, Lru},
@@ -334,72 +333,6 @@ impl Inspector {
             answer.outcomes.push(Outcome::Chain { number, joins });
         }
         Ok(answer)
-    }
-
-    fn timers(&mut self, who: Who, threads: &[u64]) -> Result<protocol::Timers, Unknown> {
-        let mut timers = match self.timers.take() {
-            Some((of, timers)) if of == who => timers,
-            _ => self.begin_timers(who, threads)?,
-        };
-        if timers.advance() {
-            self.timers = Some((who, timers));
-            return Ok(protocol::Timers::default());
-        }
-        let placed = self.program(who)?;
-        let mut memory = memory(who)?;
-        let mut search = Search {
-            placed: &placed,
-            memory: &mut memory,
-        };
-        let (mut found, mut unknown) = timers.end();
-        if !unknown.is_empty() {
-            // A thread that waits for a future itself is woken by what its variables have.
-            let own: HashSet<u64> = search
-                .locals(threads, true)
-                .into_iter()
-                .map(|(own, _)| own)
-                .collect();
-            unknown.retain(|timer| !timer.wakes_owner_of(&own));
-        }
-        found.unknown = unknown.iter().map(timers::Unknown::number).collect();
-        Ok(found)
-    }
-
-    /// All wheels of a process; of each runtime whose tasks are known there must be one.
-    fn begin_timers(&mut self, who: Who, threads: &[u64]) -> Result<Timers, Unknown> {
-        let placed = self.program(who)?;
-        let mut memory = memory(who)?;
-        let mut search = Search {
-            placed: &placed,
-            memory: &mut memory,
-        };
-        let mut is_whole = false;
-        let mut all = Vec::new();
-        let mut sockets: Option<Vec<Sockets>> = None;
-        if let Some(known) = self.known.get(&who.process()) {
-            let everywhere = known.wheels.is_empty() || known.looks.is_multiple_of(EVERYWHERE);
-            known.wheels = wheels::find(&mut search, &known.wheels, threads, everywhere);
-            let has_one = |list: &List| known.wheels.iter().any(|wheels| wheels.are_of(list));
-            is_whole = !known.wheels.is_empty()
-                && known
-                    .lists
-                    .iter()
-                    .all(|list| known.of_sets.contains(&list.at()) || has_one(list));
-            all.clone_from(&known.wheels);
-            // What else is counted may have old words of a handle behind it.
-            let has_list = |wheels: &Wheels| known.lists.iter().any(|list| wheels.are_of(list));
-            let is_twin = |wheels: &Wheels| {
-                let mut others = all.iter().filter(|other| other.is_same(wheels));
-                !has_list(wheels) && others.any(has_list)
-            };
-            let of_each = all
-                .iter()
-                .filter(|wheels| !is_twin(wheels))
-                .map(|wheels| world::find(search.memory, wheels.handle()));
-            sockets = of_each.collect();
-        }
-        let wakers = Wakers::new(placed);
-        Ok(Timers::new(Blocks::new(memory), wakers, &all, is_whole, sockets))
     }
 
     fn points(&mut self, who: Who, vtables: &[u64]) -> Result<Answer, Unknown> {

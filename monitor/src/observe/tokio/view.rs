@@ -1,5 +1,7 @@
 //! The monitor's memory of one process's tasks, and what a look at them says.
 
+mod untyped;
+
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     path::PathBuf,
@@ -8,13 +10,13 @@ use std::{
 };
 
 use super::{
-    protocol::{Births, Chain, Timers},
+    protocol::{Births, Chain},
     spawning::Told,
     task::Status,
     timed::{Known, Timed},
-    tracker::{Awaited, Entry, Tracker, World},
+    tracker::{Awaited, Entry, Tracker},
 };
-use crate::model::{Cause, Facts, Frame, Kind, Made, Reason, Site, Stack, State, Task, WaitClass};
+use crate::model::{Cause, Facts, Kind, Made, Reason, Site, Stack, State, Task, WaitClass};
 
 /// Futures of one process that are told apart.
 const MAX_FUTURES: usize = 64 << 10;
@@ -76,28 +78,6 @@ struct Future {
     point: Point,
 }
 
-impl Future {
-    /// What is known of where its tasks await: in this future, or in one within it.
-    fn alone(&self) -> Arc<Stack> {
-        let site = self.site.as_ref();
-        let frame = site.map(|site| Frame {
-            function: Some(site.function.clone()),
-            file: site.file.clone(),
-            line: site.line,
-            inlined: false,
-            module: String::new(),
-            offset: 0,
-            guessed: false,
-        });
-        Arc::new(Stack {
-            frames: frame.into_iter().collect(),
-            truncated: true,
-            block_site: site.cloned(),
-            entry: None,
-        })
-    }
-}
-
 /// What is awaited, and where.
 #[derive(Debug)]
 struct Kept {
@@ -133,40 +113,6 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Whether there are tasks of which only the timers can tell whether they are blocked.
-    pub fn is_any_unknown(&self) -> bool {
-        let mut entries = self.tracker.entries().iter();
-        entries.any(|entry| matches!(entry.awaited(), Awaited::Unknown | Awaited::Untimed(_)))
-    }
-
-    /// Takes in who waits for a timer. `at`: when it was begun to look, CLOCK_MONOTONIC ns.
-    pub fn take_timers(&mut self, timers: &Timers, at: u64) {
-        self.timed.look(timers, at);
-        if !timers.is_whole {
-            return;
-        }
-        let timed: HashSet<u64> = timers.tasks.iter().copied().collect();
-        let world = timers.world.as_ref();
-        let world: Option<HashSet<u64>> = world.map(|tasks| tasks.iter().copied().collect());
-        for entry in self.tracker.entries_mut() {
-            let before = match entry.awaited() {
-                Awaited::Untimed(world) => world,
-                Awaited::Unknown => World::Maybe,
-                Awaited::Number(_) | Awaited::Unasked => continue,
-            };
-            let waits = match &world {
-                Some(world) if world.contains(&entry.address) => World::Yes,
-                Some(_) => World::No,
-                None => before,
-            };
-            entry.set_awaited(if timed.contains(&entry.address) {
-                Awaited::Unknown
-            } else {
-                Awaited::Untimed(waits)
-            });
-        }
-    }
-
     /// The number of a future, by its vtable.
     pub fn future(&mut self, vtable: u64) -> u32 {
         if self.futures.len() >= MAX_FUTURES && !self.numbers.contains_key(&vtable) {
@@ -285,11 +231,15 @@ impl Memory {
                 Awaited::Number(number) => self.chains.get(number as usize),
                 Awaited::Unknown | Awaited::Untimed(_) | Awaited::Unasked => None,
             };
-            if let Some(future) = future
-                && let Awaited::Untimed(world) = entry.awaited()
-                && entry.status == Status::Idle
-            {
-                let (reason, class) = untold(world);
+            let waits = match (entry.awaited(), chain) {
+                (Awaited::Untimed(world), _) if entry.status == Status::Idle => future.map(|future| {
+                    let stack = stacks.entry(entry.future).or_insert_with(|| future.alone());
+                    (untyped::waits(world), &*stack, Some(self.timed.known()))
+                }),
+                (_, Some(Kept { stack, waits })) => waits.clone().map(|waits| (waits, stack, None)),
+                _ => None,
+            };
+            if let Some(((reason, class), stack, timers)) = waits {
                 suspects.push(Suspect {
                     index: tasks.len(),
                     id: entry.id,
@@ -297,30 +247,11 @@ impl Memory {
                     since: entry.since,
                     reason,
                     class,
-                    stack: Arc::clone(stacks.entry(entry.future).or_insert_with(|| future.alone())),
-                    joins: None,
-                    point: future.point,
-                    is_new: !entry.was_known,
-                    timers: Some(self.timed.known()),
-                });
-            }
-            if let Some(Kept {
-                stack,
-                waits: Some((reason, class)),
-            }) = chain
-            {
-                suspects.push(Suspect {
-                    index: tasks.len(),
-                    id: entry.id,
-                    address: entry.address,
-                    since: entry.since,
-                    reason: reason.clone(),
-                    class: *class,
                     stack: Arc::clone(stack),
                     joins: Some(entry.joins).filter(|joins| *joins != 0),
                     point: future.map(|future| future.point).unwrap_or_default(),
                     is_new: !entry.was_known,
-                    timers: None,
+                    timers,
                 });
             }
             if entry.status == Status::Kept && !entry.is_still {
@@ -358,15 +289,6 @@ impl Memory {
             told: std::mem::take(&mut self.told),
             incomplete,
         }
-    }
-}
-
-/// What tasks wait for of which it is known that it is no timer. What may be the world is not held against them.
-const fn untold(world: World) -> (Reason, WaitClass) {
-    match world {
-        World::Yes => (Reason::Static("io"), WaitClass::External),
-        World::No => (Reason::Static("await"), WaitClass::Internal),
-        World::Maybe => (Reason::Static("await"), WaitClass::External),
     }
 }
 
