@@ -29,11 +29,13 @@ impl Kept {
             let is_hidden = report.incomplete.iter().any(|cause| cause.hides(kind));
             let count = report.tasks.iter().find(|(known, _)| *known == kind);
             let count = count.map_or(0, |(_, count)| *count);
+            // Those that have ended and are kept do not count, and are seen all the same.
+            let is_any = report.live.iter().any(|tasks| tasks.kind == kind);
             if is_hidden {
-                if let Some(seen) = self.seen.get(&of).filter(|_| count == 0) {
+                if let Some(seen) = self.seen.get(&of).filter(|_| !is_any) {
                     seen.tell(kind, report);
                 }
-            } else if count > 0 {
+            } else if is_any {
                 self.seen.insert(of, Seen::of(kind, count, report));
             } else {
                 self.seen.remove(&of);
@@ -59,8 +61,10 @@ impl Seen {
     }
 
     fn tell(&self, kind: Kind, report: &mut ProcessReport) {
-        report.tasks.push((kind, self.count));
-        report.tasks.sort_unstable();
+        if self.count > 0 {
+            report.tasks.push((kind, self.count));
+            report.tasks.sort_unstable();
+        }
         report.live.retain(|tasks| tasks.kind != kind);
         report.live.extend(self.live.iter().cloned());
         // Those that have drained, as it would seem.

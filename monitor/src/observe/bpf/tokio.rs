@@ -55,7 +55,7 @@ impl Probes {
 
     /// Watches a task from now on, anew if it was watched before. Whether there was room.
     pub fn watch_tokio(&mut self, task: TokioTask) -> bool {
-        self.tokio_tasks(names::TOKIO_WATCHED)
+        self.tokio_tasks::<u64>(names::TOKIO_WATCHED)
             .and_then(|mut tasks| tasks.insert(task, 0, 0))
             .is_ok()
     }
@@ -69,7 +69,7 @@ impl Probes {
 
     /// When a task that is watched was polled the last time (CLOCK_MONOTONIC ns); `None`: not since it is watched.
     pub fn polled_tokio_at(&mut self, task: TokioTask) -> Option<u64> {
-        let watched = self.tokio_tasks(names::TOKIO_WATCHED).ok()?;
+        let watched = self.tokio_tasks::<u64>(names::TOKIO_WATCHED).ok()?;
         watched.get(&task, 0).ok().filter(|at| *at != 0)
     }
 
@@ -84,7 +84,7 @@ impl Probes {
         for task in &found {
             let _ = polled.remove(task);
         }
-        let Ok(watched) = self.tokio_tasks(names::TOKIO_WATCHED) else {
+        let Ok(watched) = self.tokio_tasks::<u64>(names::TOKIO_WATCHED) else {
             return Vec::new();
         };
         // A poll since then is told again the next time.
