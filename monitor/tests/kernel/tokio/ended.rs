@@ -112,7 +112,6 @@ fn assert_kept(build: (&str, Flavor)) {
     }
     let lost = daemon.sample("taskleak_lost_events_total{cause=\"tokio_ends_full\"}");
     assert_eq!(lost, Some(0.0));
-    // A daemon that comes late sees those that end from then on.
     maker.ask("give back 0");
     until(&format!("given back ({build:?})"), || kept(&daemon).is_empty());
 }
@@ -207,6 +206,25 @@ fn a_churn_with_handles_keeps_nothing() {
         assert_eq!(lost, Some(0.0));
         assert!(told.sums().1 > 10_000, "{:?}", told.sums());
     }
+}
+
+/// As many as may be made between two looks, twice.
+#[test]
+fn many_are_counted_to_the_last() {
+    const COUNT: u64 = 40_000;
+    let Some(maker) = Maker::start("many-ended", (NEWEST, Flavor::Stripped), &[]) else {
+        return;
+    };
+    let daemon = watch(maker.pid(), &["--probe-budget", "100%"]);
+    counted(&daemon, maker.pid()).until_active();
+    for count in [COUNT, 2 * COUNT] {
+        maker.ask(&format!("short {COUNT}"));
+        until(&format!("{count} kept"), || {
+            kept(&daemon) == expected(&[("short", count)])
+        });
+    }
+    let lost = daemon.sample("taskleak_lost_events_total{cause=\"tokio_ends_full\"}");
+    assert_eq!(lost, Some(0.0));
 }
 
 /// Handles that are only ever added to a list are a leak, those that are awaited a little later are none.
