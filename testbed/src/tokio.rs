@@ -169,6 +169,7 @@ pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
     let features =
         format!("\"io-util\", \"macros\", \"net\", \"rt-multi-thread\", \"sync\", \"time\"{locks}{more}");
     let mut dependencies = dependency("tokio", version, &features);
+    dependencies += &dependency("futures-util", FUTURES, "\"std\"");
     if flavor == Flavor::Console {
         dependencies += &dependency("console-subscriber", CONSOLE, "");
     }
@@ -181,8 +182,8 @@ pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
     })
 }
 
-/// A web server of axum's with all debug information, built as [`build`] does it.
-pub fn build_web() -> Result<Command> {
+/// A web server of axum's, built as [`build`] does it.
+pub fn build_web(flavor: Flavor) -> Result<Command> {
     let tokio = dependency(
         "tokio",
         NEWEST,
@@ -194,7 +195,7 @@ pub fn build_web() -> Result<Command> {
         name: "web",
         sources: "axum/src",
         version: NEWEST,
-        flavor: Flavor::Debug,
+        flavor,
         dependencies: tokio + &axum + &futures,
     })
 }

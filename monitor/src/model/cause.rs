@@ -46,8 +46,11 @@ pub enum Cause {
     TokioUnresponsive,
     /// Its tokio tasks are still being read: the next pass has them.
     TokioPending,
-    /// Its debug information does not tell what its tokio tasks await: none of those is called blocked.
+    /// Its debug information does not tell what its tokio tasks await: of those that are blocked it is not said where, nor
+    /// for what they wait.
     TokioTypes,
+    /// Which of its tokio tasks wait for a timer could not be found out: of some it is not said that they are blocked.
+    TokioTimers,
     /// Whether its tokio tasks are polled could not be seen, or not for long enough: of some it is not said that they are
     /// blocked.
     TokioPolls,
@@ -109,6 +112,7 @@ impl Cause {
             Self::TokioUnresponsive => "tokio_unresponsive",
             Self::TokioPending => "tokio_pending",
             Self::TokioTypes => "tokio_types_missing",
+            Self::TokioTimers => "tokio_timers_unknown",
             Self::TokioPolls => "tokio_polls_unseen",
         }
     }

@@ -11,6 +11,7 @@ mod list;
 mod maker;
 mod spawns;
 mod stacks;
+mod untyped;
 mod unwatched;
 mod verdicts;
 mod web;

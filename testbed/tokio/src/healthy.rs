@@ -1,10 +1,15 @@
 //! Tasks that do what they should, and are never to be called stuck.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
+use futures_util::{
+    future::{self, FutureExt},
+    stream::{FuturesUnordered, StreamExt},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    runtime::Builder,
     sync::{mpsc, watch},
     time,
 };
@@ -39,6 +44,31 @@ pub fn start(name: &str, count: usize) -> bool {
         "crowd" => crowd(count),
         "timeout" => (0..count).for_each(|_| {
             tokio::spawn(timeout());
+        }),
+        "in_list" => (0..count).for_each(|_| {
+            tokio::spawn(in_list());
+        }),
+        "in_lists" => (0..count).for_each(|_| {
+            tokio::spawn(in_lists());
+        }),
+        "joined" => (0..count).for_each(|number| {
+            tokio::spawn(joined(if number % 2 == 0 { 3 } else { 50 }));
+        }),
+        "select_sleep" => (0..count).for_each(|_| {
+            tokio::spawn(select_sleep());
+        }),
+        "interval" => (0..count).for_each(|_| {
+            tokio::spawn(hourly());
+        }),
+        "elsewhere" => elsewhere(count),
+        "shared" => (0..count).for_each(|_| {
+            tokio::spawn(shared(HOUR));
+        }),
+        "short_shared" => (0..count).for_each(|_| {
+            tokio::spawn(short_shared());
+        }),
+        "crowd_of_sleepers" => (0..count as u64).for_each(|number| {
+            tokio::spawn(time::sleep(HOUR + Duration::from_millis(977 * number)));
         }),
         _ => return false,
     }
@@ -136,6 +166,79 @@ fn crowd(count: usize) {
             sender.send_modify(|number| *number += 1);
         }
     });
+}
+
+/// Several futures that are polled with wakers of their own: nothing but these leads to the task.
+async fn in_list() {
+    let mut list: FuturesUnordered<_> = (0..40).map(|_| sleeper()).collect();
+    while list.next().await.is_some() {}
+}
+
+/// The same in one another, with large futures.
+async fn in_lists() {
+    let mut lists: FuturesUnordered<_> = (0..3)
+        .map(|_| async {
+            let large = [1_u8; 3_000];
+            in_list().await;
+            std::hint::black_box(large);
+        })
+        .collect();
+    while lists.next().await.is_some() {}
+}
+
+async fn joined(count: usize) {
+    future::join_all((0..count).map(|_| sleeper())).await;
+}
+
+async fn select_sleep() {
+    let (sender, mut receiver) = mpsc::channel::<u32>(1);
+    tokio::select! {
+        _ = receiver.recv() => {}
+        () = time::sleep(HOUR) => {}
+    }
+    drop(sender);
+}
+
+async fn hourly() {
+    let mut interval = time::interval(HOUR);
+    loop {
+        interval.tick().await;
+    }
+}
+
+/// They sleep with the timers of a runtime that has no tasks.
+fn elsewhere(count: usize) {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build()
+        .unwrap();
+    for _ in 0..count {
+        let sleep = {
+            let _inside = runtime.enter();
+            Box::pin(time::sleep(HOUR))
+        };
+        tokio::spawn(sleep);
+    }
+    std::mem::forget(runtime);
+}
+
+/// A sleep that is polled with a waker of which nobody knows whose it is.
+async fn shared(time: Duration) {
+    time::sleep(time).shared().await;
+}
+
+/// The same, over and over, at another place each time.
+async fn short_shared() {
+    let mut kept = VecDeque::new();
+    loop {
+        let sleep = time::sleep(Duration::from_millis(150)).shared();
+        kept.push_back(sleep.clone());
+        if kept.len() > 100 {
+            kept.pop_front();
+        }
+        sleep.await;
+    }
 }
 
 /// Waits for what never comes, and gives up after an hour.

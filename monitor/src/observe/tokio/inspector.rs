@@ -1,6 +1,7 @@
 //! The helper's side: reads programs with tokio in them, and their tasks.
 
 mod makers;
+mod waits;
 
 use std::{
     collections::HashMap,
@@ -26,8 +27,10 @@ use super::{
         Record, Wanted,
     },
     task::{Status, Vtable},
+    timers::Timers,
     types::Types,
     walk::{Seen, Walk},
+    wheels::Wheels,
 };
 use crate::{
     identify::{self, Lru},
@@ -61,6 +64,9 @@ const BATCH: usize = 16 << 10;
 #[derive(Default)]
 struct Known {
     lists: Vec<List>,
+    /// Where those of them stand that belong to no runtime.
+    of_sets: Vec<u64>,
+    wheels: Vec<Wheels>,
     looks: u32,
     /// The addresses and numbers of the tasks at the last look.
     tasks: Option<HashMap<u64, u64>>,
@@ -71,6 +77,7 @@ pub struct Inspector {
     programs: Programs<Program>,
     known: Lru<ProcessId, Known>,
     walk: Option<(Who, Walk)>,
+    timers: Option<(Who, Timers)>,
     /// Of programs by their number: who makes tasks.
     makers: Lru<u64, Rc<Makers>>,
     /// Of programs by their number; `None` of those that have no debug information.
@@ -89,6 +96,7 @@ impl Default for Inspector {
             programs: Programs::default(),
             known: Lru::new(MAX_PROCESSES, usize::MAX),
             walk: None,
+            timers: None,
             makers: Lru::new(MAX_MAKERS, usize::MAX),
             debug: Lru::new(MAX_DEBUG, MAX_DEBUG_BYTES),
         }
@@ -124,6 +132,7 @@ impl Inspector {
             Question::Prepare(who) => self.prepare(*who, code).map(Answer::Prepared),
             Question::Futures { who, vtables } => self.futures(*who, vtables, code).map(Answer::Futures),
             Question::Awaits(who, wanted) => self.awaits(*who, wanted).map(Answer::Awaits),
+            Question::Timers { who, threads } => self.timers(*who, threads).map(Answer::Timers),
             Question::Points { who, vtables } => self.points(*who, vtables),
             Question::Births(who) => self.births(*who, code).map(Answer::Births),
             Question::Steps { who, places } => self.steps(*who, places, code).map(Answer::Steps),
@@ -132,7 +141,7 @@ impl Inspector {
     }
 
     fn begin(&mut self, who: Who, threads: &[u64], stacks: &[u64], has_workers: bool) -> Result<(), Unknown> {
-        self.walk = None;
+        (self.walk, self.timers) = (None, None);
         let placed = self.program(who)?;
         let mut memory = memory(who)?;
         let mut search = Search {
@@ -152,10 +161,15 @@ impl Inspector {
             for list in search.locals_on(stacks) {
                 // A part of a runtime's list looks the same, and has the same number.
                 if known.lists.iter().all(|known| known.number != list.number) {
+                    known.of_sets.push(list.at());
                     known.lists.push(list);
                 }
             }
         }
+        let lists = &known.lists;
+        known
+            .of_sets
+            .retain(|set| lists.iter().any(|list| list.at() == *set));
         known.looks += 1;
         let lists: Vec<_> = known
             .lists

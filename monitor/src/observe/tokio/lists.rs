@@ -72,6 +72,11 @@ impl List {
         let form = Form::Single;
         Self { at, number, form }
     }
+
+    /// Where it was found.
+    pub const fn at(&self) -> u64 {
+        self.at
+    }
 }
 
 /// The ends of one part of a list, 0 where there is no task.
@@ -119,7 +124,7 @@ impl Search<'_> {
     }
 
     /// What in the threads' variables may point to a handle, and how far below the thread's pointer.
-    fn locals(&mut self, pointers: &[u64], everywhere: bool) -> Vec<(u64, u64)> {
+    pub fn locals(&mut self, pointers: &[u64], everywhere: bool) -> Vec<(u64, u64)> {
         let Some((size, align)) = self.placed.program.image.thread_locals else {
             return Vec::new();
         };

@@ -4,8 +4,10 @@
 //! In the helper process: `program` (the vtables of a program's futures), `lists` and `stacks` (where its runtimes keep
 //! their tasks), `task`, `cell`, `blocks`, `walk` (reads of the process), `futures` and `names` (what the futures are),
 //! `types` (its debug information), `awaits`, `chain` and `reasons` (what tasks await), `points` and `births` (where probes
-//! go), `creators` (who makes tasks), `inspector` (answers). In the monitor: `worker` (asks), `tracker` (since when), `polls`
-//! (who is polled all the same), `spawning` (who makes tasks), `view` (tasks).
+//! go), `creators` (who makes tasks), `wheels`, `timers` and `wakers` (who waits for a timer), `world` (who waits for a
+//! socket), `links` (lists of tokio's),
+//! `inspector` (answers). In the monitor: `worker` (asks), `tracker` (since when), `timed` (whose timers are
+//! not known), `polls` (who is polled all the same), `spawning` (who makes tasks), `view` (tasks).
 
 mod awaits;
 mod births;
@@ -15,6 +17,7 @@ mod chain;
 mod creators;
 mod futures;
 mod inspector;
+mod links;
 mod lists;
 mod names;
 mod points;
@@ -25,11 +28,16 @@ mod reasons;
 mod spawning;
 mod stacks;
 pub mod task;
+mod timed;
+mod timers;
 mod tracker;
 mod types;
 mod view;
+mod wakers;
 mod walk;
+mod wheels;
 mod worker;
+mod world;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -197,6 +205,14 @@ impl Tasks {
                 let Some(age) = age.or(is_whole.then_some(same)) else {
                     continue;
                 };
+                let since = seen.and_then(|seen| seen.since);
+                let is_untimed = suspect.timers.is_none_or(|timers| timers.is_untimed(since));
+                if !is_whole && !is_untimed {
+                    if age >= threshold.as_nanos() as u64 {
+                        observation.incomplete.insert(Cause::TokioTimers);
+                    }
+                    continue;
+                }
                 if let Some(task) = tasks.get_mut(suspect.index) {
                     task.wait = Some(Wait {
                         reason: suspect.reason.clone(),

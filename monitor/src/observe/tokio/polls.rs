@@ -45,6 +45,8 @@ pub struct Seen {
     pub unpolled: u64,
     /// Whether it is watched now.
     pub is_watched: bool,
+    /// CLOCK_MONOTONIC ns: it is watched since then, and was not polled. `None` when it is not watched now.
+    pub since: Option<u64>,
 }
 
 /// The probes of all processes that run tokio.
@@ -99,6 +101,7 @@ impl Polls {
         Some(Seen {
             unpolled: watched.unpolled(suspect.since, now)?,
             is_watched: watched.is_watched(),
+            since: watched.since(),
         })
     }
 

@@ -50,6 +50,8 @@ pub enum Question {
     Futures { who: Who, vtables: Vec<u64> },
     /// What tasks await that have not been polled since they were read.
     Awaits(Who, Vec<Wanted>),
+    /// Who waits for a timer, and who for the world; `threads`: their thread pointers. To be asked until it is the last answer.
+    Timers { who: Who, threads: Vec<u64> },
     /// Where the probes go that tell that tasks are polled, by vtable.
     Points { who: Who, vtables: Vec<u64> },
     /// Where the probes go that tell that tasks are made and end.
@@ -68,6 +70,7 @@ pub enum Answer {
     Prepared(Prepared),
     Futures(Vec<Option<Site>>),
     Awaits(Awaits),
+    Timers(Timers),
     /// The file, and where in it; `None` where no probe can be put in safely.
     Points(PathBuf, Vec<Option<u64>>),
     /// `None` when there are none that are safe.
@@ -135,6 +138,22 @@ pub enum Outcome {
     Moved,
     /// The debug information does not tell of its future.
     Unknown,
+}
+
+/// Who waits for a timer, and who for the world.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timers {
+    /// Whether this is the answer, and not one that says that there is more to read.
+    pub is_last: bool,
+    /// Whether all timers of all runtimes were read.
+    pub is_whole: bool,
+    /// Tasks, by address.
+    pub tasks: Vec<u64>,
+    /// Tasks that wait for sockets or pipes; `None` where that is not known.
+    pub world: Option<Vec<u64>>,
+    /// Timers of which it is not known who waits for them, each by a number that it keeps until somebody else may wait for
+    /// it.
+    pub unknown: Vec<u64>,
 }
 
 /// Places for the probes on births and deaths, in a program's file.

@@ -16,6 +16,17 @@ pub enum Awaited {
     Number(u32),
     /// The debug information does not tell.
     Unknown,
+    /// Nor does it, but it is no timer.
+    Untimed(World),
+}
+
+/// Whether a task waits for the world, besides what else it may wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    Yes,
+    No,
+    /// That is not known.
+    Maybe,
 }
 
 /// A task as it was looked at. There may be a million of them.
@@ -38,12 +49,15 @@ pub struct Entry {
     pub references: u8,
     /// Whether it was the same at the look before.
     pub is_still: bool,
-    /// Whether it was known at the look before what it awaits.
+    /// Whether it was known at the look before what it awaits, or that it is no timer.
     pub was_known: bool,
 }
 
 const UNASKED: u32 = u32::MAX;
 const UNKNOWN: u32 = u32::MAX - 1;
+const FOR_THE_WORLD: u32 = u32::MAX - 2;
+const FOR_NO_WORLD: u32 = u32::MAX - 3;
+const FOR_ANYTHING: u32 = u32::MAX - 4;
 
 impl Entry {
     /// `now`: when it was read, CLOCK_MONOTONIC ns.
@@ -76,6 +90,9 @@ impl Entry {
         match self.chain {
             UNASKED => Awaited::Unasked,
             UNKNOWN => Awaited::Unknown,
+            FOR_THE_WORLD => Awaited::Untimed(World::Yes),
+            FOR_NO_WORLD => Awaited::Untimed(World::No),
+            FOR_ANYTHING => Awaited::Untimed(World::Maybe),
             number => Awaited::Number(number),
         }
     }
@@ -85,6 +102,9 @@ impl Entry {
         self.chain = match awaited {
             Awaited::Unasked => UNASKED,
             Awaited::Unknown => UNKNOWN,
+            Awaited::Untimed(World::Yes) => FOR_THE_WORLD,
+            Awaited::Untimed(World::No) => FOR_NO_WORLD,
+            Awaited::Untimed(World::Maybe) => FOR_ANYTHING,
             Awaited::Number(number) => number,
         };
     }
@@ -153,7 +173,7 @@ impl Tracker {
                 entry.chain = known.chain;
                 entry.joins = known.joins;
                 entry.is_still = true;
-                entry.was_known = known.chain != UNASKED;
+                entry.was_known = !matches!(known.chain, UNASKED | UNKNOWN);
             }
         }
         self.entries = entries;

@@ -1,5 +1,7 @@
 //! The monitor's memory of one process's tasks, and what a look at them says.
 
+mod untyped;
+
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     path::PathBuf,
@@ -11,6 +13,7 @@ use super::{
     protocol::{Births, Chain},
     spawning::Told,
     task::Status,
+    timed::{Known, Timed},
     tracker::{Awaited, Entry, Tracker},
 };
 use crate::model::{Cause, Facts, Kind, Made, Reason, Site, Stack, State, Task, WaitClass};
@@ -63,6 +66,8 @@ pub struct Suspect {
     pub point: Point,
     /// Nobody knew of it before, so it cannot have been watched.
     pub is_new: bool,
+    /// Of one of which the timers have to tell whether it waits for one.
+    pub timers: Option<Known>,
 }
 
 /// A future, by its vtable.
@@ -104,6 +109,7 @@ pub struct Memory {
     pub births: Option<Option<Arc<Births>>>,
     /// What the next view is to tell of who makes tasks.
     pub told: Told,
+    timed: Timed,
 }
 
 impl Memory {
@@ -217,37 +223,46 @@ impl Memory {
         let entries = self.tracker.entries();
         let mut tasks = Vec::with_capacity(entries.len());
         let mut suspects = Vec::new();
+        let mut stacks: HashMap<u32, Arc<Stack>> = HashMap::new();
         let mut passing = HashSet::new();
         for entry in entries {
             let future = self.futures.get(entry.future as usize);
             let chain = match entry.awaited() {
                 Awaited::Number(number) => self.chains.get(number as usize),
-                Awaited::Unknown | Awaited::Unasked => None,
+                Awaited::Unknown | Awaited::Untimed(_) | Awaited::Unasked => None,
             };
-            if let Some(Kept {
-                stack,
-                waits: Some((reason, class)),
-            }) = chain
-            {
+            let waits = match (entry.awaited(), chain) {
+                (Awaited::Untimed(world), _) if entry.status == Status::Idle => future.map(|future| {
+                    let stack = stacks.entry(entry.future).or_insert_with(|| future.alone());
+                    (untyped::waits(world), &*stack, Some(self.timed.known()))
+                }),
+                (_, Some(Kept { stack, waits })) => waits.clone().map(|waits| (waits, stack, None)),
+                _ => None,
+            };
+            if let Some(((reason, class), stack, timers)) = waits {
                 suspects.push(Suspect {
                     index: tasks.len(),
                     id: entry.id,
                     address: entry.address,
                     since: entry.since,
-                    reason: reason.clone(),
-                    class: *class,
+                    reason,
+                    class,
                     stack: Arc::clone(stack),
                     joins: Some(entry.joins).filter(|joins| *joins != 0),
                     point: future.map(|future| future.point).unwrap_or_default(),
                     is_new: !entry.was_known,
+                    timers,
                 });
             }
             if entry.status == Status::Kept && !entry.is_still {
                 passing.insert(entry.id);
             }
             let is_long = now.saturating_sub(entry.since) >= threshold.as_nanos() as u64;
-            if is_long && entry.awaited() == Awaited::Unknown {
+            if is_long && matches!(entry.awaited(), Awaited::Unknown | Awaited::Untimed(_)) {
                 incomplete.insert(Cause::TokioTypes);
+                if entry.status == Status::Idle && !self.timed.is_whole {
+                    incomplete.insert(Cause::TokioTimers);
+                }
             }
             tasks.push(Task {
                 kind: Kind::Tokio,

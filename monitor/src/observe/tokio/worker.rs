@@ -116,6 +116,7 @@ impl Runtime for Tokio {
         if self.reads_stacks {
             let unasked = memory.unasked(threads.whole);
             ask_awaits(memory, &unasked, asker)?;
+            ask_timers(memory, threads, asker)?;
         }
         memory.tracker.has_looked = true;
         tracing::debug!(
@@ -242,6 +243,27 @@ fn ask_awaits(memory: &mut Memory, unasked: &[usize], asker: &mut Asker<'_>) -> 
         left = later;
     }
     Ok(())
+}
+
+/// Of tasks of which it is not known what they await: whether it is a timer.
+fn ask_timers(memory: &mut Memory, threads: &Threads, asker: &mut Asker<'_>) -> Result<(), Failure> {
+    if !memory.is_any_unknown() {
+        return Ok(());
+    }
+    let begun = monotonic();
+    loop {
+        let question = Question::Timers {
+            who: asker.who,
+            threads: threads.pointers.clone(),
+        };
+        let Answer::Timers(timers) = ask(asker, &question)? else {
+            return Err(asker.another_answer());
+        };
+        if timers.is_last {
+            memory.take_timers(&timers, begun);
+            return Ok(());
+        }
+    }
 }
 
 fn name_futures(memory: &mut Memory, asker: &mut Asker<'_>) -> Result<(), Failure> {

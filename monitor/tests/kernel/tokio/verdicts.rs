@@ -64,7 +64,7 @@ fn a_leak_of_blocked_tasks_is_called_so() {
     assert_eq!(leak["basis"], "blocked");
 }
 
-/// Where nobody knows what tasks await, that there are more and more of them is seen all the same.
+/// Where nobody knows what tasks await, it is known that they wait for no timer, and that they are more and more.
 #[test]
 fn a_leak_of_tasks_without_debug_information_is_called_so() {
     let Some(target) = start("tokio::verdicts", ("1.28.2", Flavor::Release), &SCENARIOS) else {
@@ -72,7 +72,8 @@ fn a_leak_of_tasks_without_debug_information_is_called_so() {
     };
     let pid = target.pid().to_string();
     let daemon = Daemon::start(&[&["--pid", pid.as_str()], &QUICK_VERDICTS[..]].concat());
-    let leak = alarm(&daemon, "live", |_| true);
+    let leak = alarm(&daemon, "groups", |group| group["reason"] == "await");
     assert_eq!(leak["entry"]["function"], "tasks::stuck::leaked::{async block}");
-    assert_eq!(leak["basis"], "live");
+    assert_eq!(leak["block_site"], leak["entry"]);
+    assert_eq!(leak["basis"], "blocked");
 }

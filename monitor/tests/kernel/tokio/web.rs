@@ -10,7 +10,7 @@ use super::bed::look;
 /// what is to answer in an hour is not blocked; and a connection on which nothing is asked waits for the world.
 #[test]
 fn handlers_that_never_answer_are_found_in_their_connections() {
-    let started = tokio::build_web().and_then(|command| {
+    let started = tokio::build_web(tokio::Flavor::Debug).and_then(|command| {
         Target::start_command(
             command,
             &["hang=7", "slow=4", "idle=3", "gather=5", "naps=2", "wide=6"],
@@ -92,4 +92,36 @@ fn handlers_that_never_answer_are_found_in_their_connections() {
     });
     assert_eq!(wide.unwrap()["count"], 6, "{process:?}");
     assert!(process.incomplete().is_empty(), "{:?}", process.incomplete());
+}
+
+/// As it is deployed: without symbols. Whoever serves a connection waits for it, whatever its handler waits for besides; whose
+/// handler sleeps is not blocked.
+#[test]
+fn without_types_connections_wait_for_the_world() {
+    let started = tokio::build_web(tokio::Flavor::Stripped).and_then(|command| {
+        Target::start_command(
+            command,
+            &["hang=7", "slow=4", "idle=3", "gather=5", "naps=2", "wide=6"],
+        )
+    });
+    let Some(target) = testbed::or_skip("tokio::web", started).unwrap() else {
+        return;
+    };
+    let process = look(&target);
+    let mut counts = BTreeMap::new();
+    for group in process.groups().iter().filter(|group| group["kind"] == "tokio") {
+        let key = ["reason", "wait_class"].map(|name| group[name].as_str().unwrap().to_owned());
+        let told = counts.entry(key).or_insert_with(Vec::new);
+        told.push(group["count"].as_u64().unwrap());
+        told.sort_unstable();
+    }
+    let told = |reason: &str, class: &str, told: &[u64]| ([reason, class].map(str::to_owned), told.to_vec());
+    let expected = [
+        // Those that gather, and those that are wide.
+        told("await", "internal", &[5, 6]),
+        // Who accepts connections, and those who serve one.
+        told("io", "external", &[1, 7 + 3]),
+    ];
+    assert_eq!(counts, BTreeMap::from(expected), "{process:?}");
+    assert_eq!(process.incomplete(), ["tokio_types_missing"]);
 }

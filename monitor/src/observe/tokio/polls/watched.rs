@@ -56,6 +56,11 @@ impl Watched {
         self.watch.is_some()
     }
 
+    /// Since when it is watched, and was not polled.
+    pub fn since(&self) -> Option<u64> {
+        self.watch.map(|watch| watch.since)
+    }
+
     /// The place of the function in which it is watched.
     pub fn offset(&self) -> Option<u64> {
         self.watch.map(|watch| watch.offset)
