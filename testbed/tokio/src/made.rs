@@ -100,6 +100,8 @@ impl Maker {
     /// By a call that no disassembler can follow; a function of its own as well.
     #[inline(never)]
     fn pointer(&self, count: usize) {
+        // A stripped program's code is known by where it would panic.
+        assert!(count > 0);
         let _inside = self.handle.enter();
         let spawn = std::hint::black_box(tokio::spawn as fn(_) -> _);
         for _ in 0..count {
