@@ -214,7 +214,9 @@ pub fn frames(text: &mut String, stack: &Stack, indent: usize) {
         let function = function(frame);
         let place = match (&frame.file, frame.line) {
             (Some(file), Some(line)) => format!(" at {}:{line}", plain(file)),
-            _ if frame.function.is_some() => format!(" in {}", plain(&frame.module)),
+            _ if frame.function.is_some() && !frame.module.is_empty() => {
+                format!(" in {}", plain(&frame.module))
+            }
             _ => String::new(),
         };
         let inlined = if frame.inlined { " (inlined)" } else { "" };

@@ -102,6 +102,7 @@ fn line(frame: &Frame) -> String {
     let function = text::function(frame);
     match (&frame.file, frame.line) {
         (Some(file), Some(line)) => format!("{function} at {file}:{line}"),
+        _ if frame.module.is_empty() => function,
         _ => format!("{function} in {}", frame.module),
     }
 }

@@ -228,3 +228,25 @@ fn what_has_ended_is_told_by_what_it_has_run() {
     let folded = render(Format::Folded);
     assert_eq!(folded, "api[2J;[running] 1\napi[2J;api::fetch;[complete] 2\n");
 }
+
+#[test]
+fn a_frame_without_a_file_tells_its_module_if_it_has_one() {
+    let shown = |module: &str| {
+        let frame = Frame {
+            file: None,
+            module: module.to_owned(),
+            ..frame(1)
+        };
+        let stack = Stack {
+            frames: vec![frame],
+            truncated: false,
+            block_site: None,
+            entry: None,
+        };
+        let mut text = String::new();
+        super::super::text::frames(&mut text, &stack, 0);
+        text
+    };
+    assert_eq!(shown("api"), "main.f1 in api\n");
+    assert_eq!(shown(""), "main.f1\n");
+}
