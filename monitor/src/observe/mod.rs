@@ -11,6 +11,7 @@ pub mod memory;
 mod numbers;
 mod place;
 mod programs;
+mod sites;
 mod spawning;
 pub mod thread;
 pub mod tokio;

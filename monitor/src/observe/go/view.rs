@@ -15,13 +15,11 @@ use super::{
 };
 use crate::{
     model::{Cause, Kind, Reason, Site, Stack, Task, Wait, WaitClass},
-    observe::{books::Place, thread::spawns::Origin},
+    observe::{books::Place, sites::Sites, thread::spawns::Origin},
 };
 
 /// Stacks of a process that are told apart; goroutines with others have none.
 const MAX_STACKS: usize = 20_000;
-/// Places that goroutines are made at, and functions that they run.
-const MAX_SITES: usize = 100_000;
 
 /// What a look at a process's goroutines said.
 #[derive(Debug, Default)]
@@ -38,71 +36,12 @@ pub struct View {
     pub named: Vec<(Place, Origin)>,
 }
 
-/// Places in the code by number.
-#[derive(Debug, Default)]
-pub struct Places {
-    numbers: HashMap<u64, u32>,
-    sites: Vec<(u64, Option<Arc<Site>>)>,
-    /// How many of them have been named.
-    named: usize,
-    last: Option<(u64, u32)>,
-}
-
-impl Places {
-    /// The number of an address.
-    pub fn number(&mut self, pc: u64) -> u32 {
-        if let Some((known, number)) = self.last
-            && known == pc
-        {
-            return number;
-        }
-        if self.sites.len() >= MAX_SITES && !self.numbers.contains_key(&pc) {
-            return u32::MAX;
-        }
-        let next = self.sites.len() as u32;
-        let number = *self.numbers.entry(pc).or_insert(next);
-        if number == next {
-            self.sites.push((pc, None));
-        }
-        self.last = Some((pc, number));
-        number
-    }
-
-    /// Some that have no name yet.
-    pub fn unnamed(&self, count: usize) -> Vec<u64> {
-        self.sites[self.named..]
-            .iter()
-            .take(count)
-            .map(|(pc, _)| *pc)
-            .collect()
-    }
-
-    /// Their names, in the order in which [`Self::unnamed`] told them.
-    pub fn name(&mut self, names: Vec<Option<Site>>) {
-        for name in names {
-            if let Some((_, site)) = self.sites.get_mut(self.named) {
-                *site = name.map(Arc::new);
-                self.named += 1;
-            }
-        }
-    }
-
-    /// The name of an address that has a number.
-    pub fn named(&self, pc: u64) -> Option<Arc<Site>> {
-        self.site(*self.numbers.get(&pc)?).cloned()
-    }
-
-    fn site(&self, number: u32) -> Option<&Arc<Site>> {
-        self.sites.get(number as usize)?.1.as_ref()
-    }
-}
-
 /// What is remembered of a process between looks.
 #[derive(Debug, Default)]
 pub struct Memory {
     pub tracker: Tracker,
-    pub made_at: Places,
-    pub runs: Places,
+    pub made_at: Sites,
+    pub runs: Sites,
     reasons: Vec<(Reason, Nature)>,
     numbers: HashMap<Pcs, u32>,
     stacks: Vec<Option<Arc<Stack>>>,

@@ -50,6 +50,10 @@ pub fn read(blocks: &mut Blocks, placed: &Placed<Program>, address: u64) -> Opti
             status: header.state.status(),
             references: header.state.references(),
             sum: hasher.finalize(),
+            made_at: match word(&body, 8) {
+                Some(place) if vtable.keeps_place => place.wrapping_sub(placed.bias),
+                _ => 0,
+            },
         },
         is_kept: header.state.is_kept(),
         owner: header.owner,

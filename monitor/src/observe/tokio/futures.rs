@@ -6,18 +6,16 @@ use std::{collections::HashSet, collections::VecDeque, ops::Range};
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Register};
 
 use super::{
+    locations,
     names::{body_of, future_of, short},
     program::Program,
     task::Vtable,
 };
 use crate::{
-    identify::{Module, clean, sites::is_library},
+    identify::{Module, sites::is_library},
     model::Site,
     observe::{
-        memory::{
-            Memory,
-            space::{Space as _, SpaceExt as _, half, word},
-        },
+        memory::{Memory, space::SpaceExt as _},
         programs::Placed,
     },
 };
@@ -27,11 +25,6 @@ const MAX_FUNCTIONS: usize = 48;
 const MAX_DEPTH: u32 = 3;
 /// Of one function.
 const MAX_CODE: u64 = 64 << 10;
-/// `core::panic::Location`: a file's name and its length, line and column.
-const LOCATION: usize = 24;
-const MAX_PATH: u64 = 300;
-const MAX_LINE: u32 = 1 << 20;
-const MAX_COLUMN: u32 = 1 << 12;
 /// Longest symbol that is looked at.
 const MAX_SYMBOL: usize = 16 << 10;
 
@@ -82,7 +75,9 @@ impl Names<'_> {
         let code = self.code(&range);
         let (mut before, mut any) = (None, None);
         for instruction in &mut Decoder::with_ip(64, &code, range.start, DecoderOptions::NONE) {
-            let Some(site) = constant(&instruction).and_then(|at| self.read_location(at)) else {
+            let Some(site) =
+                constant(&instruction).and_then(|at| locations::read(self.placed, self.memory, at))
+            else {
                 continue;
             };
             if !is_own(&site) {
@@ -168,7 +163,7 @@ impl Names<'_> {
         }
         let locations = pointers
             .into_iter()
-            .filter_map(|pointer| self.read_location(pointer));
+            .filter_map(|pointer| locations::read(self.placed, self.memory, pointer));
         function.locations = locations.collect();
         function
     }
@@ -184,7 +179,7 @@ impl Names<'_> {
         let target = match instruction.code() {
             Code::Call_rel32_64 | Code::Jmp_rel32_64 | Code::Jmp_rel8_64 => instruction.near_branch_target(),
             Code::Call_rm64 | Code::Jmp_rm64 if instruction.memory_base() == Register::RIP => {
-                self.data(instruction.memory_displacement64())?
+                locations::pointer(self.placed, self.memory, instruction.memory_displacement64())?
             }
             _ => return None,
         };
@@ -194,44 +189,6 @@ impl Names<'_> {
             .image
             .is_in(target, |segment| segment.executable);
         (is_code && !range.contains(&target)).then_some(target)
-    }
-
-    /// A pointer in the program's data.
-    fn data(&self, address: u64) -> Option<u64> {
-        let image = &self.placed.program.image;
-        if image.is_relocatable {
-            let value = self.memory.u64(address.wrapping_add(self.placed.bias))?;
-            Some(value.wrapping_sub(self.placed.bias))
-        } else {
-            image.u64(address)
-        }
-    }
-
-    fn read_location(&self, address: u64) -> Option<Site> {
-        let image = &self.placed.program.image;
-        let is_constant = image.is_in(address, |segment| !segment.executable);
-        if !is_constant {
-            return None;
-        }
-        let path = self.data(address)?;
-        let rest: [u8; LOCATION] = image.array(address)?;
-        let (length, line, column) = (word(&rest, 8)?, half(&rest, 16)?, half(&rest, 20)?);
-        let is_sound = (4..=MAX_PATH).contains(&length)
-            && (1..MAX_LINE).contains(&line)
-            && (1..MAX_COLUMN).contains(&column);
-        if !is_sound {
-            return None;
-        }
-        let mut name = vec![0; length as usize];
-        // With its terminator or without, as the compiler's version has it.
-        image.fill(path, &mut name).then_some(())?;
-        let name = String::from_utf8(name).ok()?;
-        let name = name.trim_end_matches('\0');
-        name.ends_with(".rs").then(|| Site {
-            function: format!("{}:{line}:{column}", clean(name, MAX_PATH as usize)),
-            file: Some(clean(name, MAX_PATH as usize)),
-            line: Some(line),
-        })
     }
 }
 

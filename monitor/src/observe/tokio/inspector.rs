@@ -20,11 +20,11 @@ use super::{
     chain,
     futures::Names,
     lists::{List, Search},
-    points,
+    locations, points,
     program::Program,
     protocol::{
-        Answer, Awaits, Batch, MAX_FUTURES, MAX_KEPT, MAX_POINTS, MAX_WANTED, Outcome, Prepared, Question,
-        Record, Wanted,
+        Answer, Awaits, Batch, MAX_FUTURES, MAX_KEPT, MAX_LOCATIONS, MAX_POINTS, MAX_WANTED, Outcome,
+        Prepared, Question, Record, Wanted,
     },
     task::{Status, Vtable},
     timers::Timers,
@@ -131,6 +131,7 @@ impl Inspector {
             Question::Kept { who, addresses } => self.kept(*who, addresses).map(Answer::Kept),
             Question::Prepare(who) => self.prepare(*who, code).map(Answer::Prepared),
             Question::Futures { who, vtables } => self.futures(*who, vtables, code).map(Answer::Futures),
+            Question::Locations { who, addresses } => self.locations(*who, addresses).map(Answer::Locations),
             Question::Awaits(who, wanted) => self.awaits(*who, wanted).map(Answer::Awaits),
             Question::Timers { who, threads } => self.timers(*who, threads).map(Answer::Timers),
             Question::Points { who, vtables } => self.points(*who, vtables),
@@ -221,6 +222,15 @@ impl Inspector {
         let addresses = addresses.iter().take(MAX_KEPT);
         let kept = addresses.filter_map(|address| cell::kept(&mut blocks, &placed, *address));
         Ok(kept.collect())
+    }
+
+    fn locations(&mut self, who: Who, addresses: &[u64]) -> Result<Vec<Option<Site>>, Unknown> {
+        let placed = self.program(who)?;
+        let memory = memory(who)?;
+        let addresses = addresses.iter().take(MAX_LOCATIONS);
+        Ok(addresses
+            .map(|address| locations::read(&placed, &memory, *address))
+            .collect())
     }
 
     fn futures(

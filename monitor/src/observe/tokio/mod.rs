@@ -19,6 +19,7 @@ mod futures;
 mod inspector;
 mod links;
 mod lists;
+mod locations;
 mod names;
 mod points;
 mod polls;

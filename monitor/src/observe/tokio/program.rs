@@ -15,7 +15,7 @@ use crate::observe::{
     image::{Image, Segment},
     memory::{
         Memory,
-        space::{Space as _, word},
+        space::{Space as _, SpaceExt as _, word},
     },
     programs::Unknown,
 };
@@ -60,15 +60,22 @@ impl Program {
             .map(|address| address..address.saturating_add(LENGTH))
             .collect();
         let gathered = memory.gather(&places, LENGTH);
+        // Not all vtables have it, so it may lie where nothing is.
+        let behind: Vec<Range<u64>> = places
+            .iter()
+            .map(|place| place.end..place.end.saturating_add(8))
+            .collect();
+        let behind = memory.gather(&behind, LENGTH);
         let mut in_file = [0; LENGTH as usize];
         for (number, address) in candidates.iter().enumerate() {
             let decoded = if !image.is_relocatable && image.fill(*address, &mut in_file) {
-                Vtable::decode(&in_file, 0, is_code)
+                Vtable::decode(&in_file, image.u64(address.saturating_add(LENGTH)), 0, is_code)
             } else {
                 let bytes = gathered.get(number);
                 // Not there, or not written by the loader yet.
                 is_missing |= bytes.is_none_or(|bytes| word(bytes, 0) == Some(0));
-                bytes.and_then(|bytes| Vtable::decode(bytes, bias, is_code))
+                let behind = behind.get(number).and_then(|bytes| word(bytes, 0));
+                bytes.and_then(|bytes| Vtable::decode(bytes, behind, bias, is_code))
             };
             if let Some(vtable) = decoded {
                 vtables.insert(*address, vtable);

@@ -14,6 +14,8 @@ pub use crate::observe::{helper::Who, programs::Unknown};
 
 /// Futures that are named at once.
 pub const MAX_FUTURES: usize = 32;
+/// Locations that are read at once.
+pub const MAX_LOCATIONS: usize = 256;
 /// Tasks of which it is asked at once what they await.
 pub const MAX_WANTED: usize = 1_024;
 /// Places that are looked at at once for what is kept of tasks that have ended.
@@ -48,6 +50,8 @@ pub enum Question {
     Prepare(Who),
     /// What futures are, by their vtables.
     Futures { who: Who, vtables: Vec<u64> },
+    /// The places in the sources that these `Location`s tell.
+    Locations { who: Who, addresses: Vec<u64> },
     /// What tasks await that have not been polled since they were read.
     Awaits(Who, Vec<Wanted>),
     /// Who waits for a timer, and who for the world; `threads`: their thread pointers. To be asked until it is the last answer.
@@ -69,6 +73,7 @@ pub enum Answer {
     Kept(Vec<Record>),
     Prepared(Prepared),
     Futures(Vec<Option<Site>>),
+    Locations(Vec<Option<Site>>),
     Awaits(Awaits),
     Timers(Timers),
     /// The file, and where in it; `None` where no probe can be put in safely.
@@ -99,6 +104,8 @@ pub struct Record {
     pub references: u8,
     /// Of its state and of its future's bytes: another one tells that it was polled.
     pub sum: u32,
+    /// Of the `Location` that it was spawned at, if the program keeps that; 0 otherwise.
+    pub made_at: u64,
 }
 
 /// How far the debug information is read.

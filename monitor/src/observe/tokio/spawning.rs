@@ -254,7 +254,8 @@ impl Creators {
             known.born.insert(task.id, seen);
             let Some(birth) = seen else { continue };
             let origin = self.spawning.origin(process, birth.pc);
-            task.spawn_site = origin.and_then(|origin| origin.spawn_site.clone());
+            let seen = origin.and_then(|origin| origin.spawn_site.clone());
+            task.spawn_site = seen.or(task.spawn_site.take());
             if let Some(facts) = &mut task.facts {
                 facts.made = Some(Made {
                     ago: Duration::from_nanos(now.saturating_sub(birth.at)),

@@ -39,6 +39,9 @@ pub struct Vtable {
     /// Offsets within a cell.
     pub trailer: u64,
     pub id: u64,
+    /// Behind the number it is kept where the task was spawned (a `&'static Location`): in programs that are built with
+    /// `--cfg tokio_unstable` (tokio/src/runtime/task/core.rs of 1.54; 1.44 has no such field).
+    pub keeps_place: bool,
 }
 
 impl Vtable {
@@ -60,7 +63,13 @@ impl Vtable {
     }
 
     /// From the bytes of one; `is_code` says of an address whether a function may begin there. `bias` is taken off them.
-    pub fn decode(bytes: &[u8], bias: u64, is_code: impl Fn(u64) -> bool) -> Option<Self> {
+    /// `behind`: the word that follows, which is an offset as well where there is one more.
+    pub fn decode(
+        bytes: &[u8],
+        behind: Option<u64>,
+        bias: u64,
+        is_code: impl Fn(u64) -> bool,
+    ) -> Option<Self> {
         let word = |index: usize| word(bytes, 8 * index);
         let mut functions = [0; FUNCTIONS];
         for (index, function) in functions.iter_mut().enumerate() {
@@ -76,6 +85,7 @@ impl Vtable {
             functions,
             trailer,
             id,
+            keeps_place: behind == Some(id + 8),
         })
     }
 
@@ -174,7 +184,8 @@ mod tests {
     const CODE: Range<u64> = 0x1000..0x9000;
 
     fn decode(words: &[u64]) -> Option<Vtable> {
-        Vtable::decode(&bytes(words), 0x5_0000, |address| CODE.contains(&address))
+        let behind = words.get(WORDS).copied();
+        Vtable::decode(&bytes(words), behind, 0x5_0000, |address| CODE.contains(&address))
     }
 
     #[test]
@@ -186,6 +197,11 @@ mod tests {
             (vtable.poll(), vtable.dealloc(), vtable.stage()),
             (0x1000, 0x3000, 48..264)
         );
+        assert!(!vtable.keeps_place);
+        for (behind, keeps_place) in [(48, true), (40, false), (0x5_1000, false)] {
+            let words = [&words[..], &[behind]].concat();
+            assert_eq!(decode(&words).unwrap().keeps_place, keeps_place, "{behind}");
+        }
         for (index, wrong) in [
             (0, 0x5_0000),
             (6, 0),
@@ -236,7 +252,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100), bias: u64) {
-            if let Some(vtable) = Vtable::decode(&bytes, bias, |_| true) {
+            if let Some(vtable) = Vtable::decode(&bytes, None, bias, |_| true) {
                 prop_assert!(vtable.stage().start <= vtable.stage().end && vtable.trailer < MAX_CELL);
             }
             if let Some(header) = Header::decode(&bytes) {

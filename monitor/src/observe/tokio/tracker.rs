@@ -42,6 +42,8 @@ pub struct Entry {
     pub joins: u64,
     /// Number of its future.
     pub future: u32,
+    /// Number of the place that it was spawned at.
+    pub made_at: u32,
     sum: u32,
     chain: u32,
     pub status: Status,
@@ -61,7 +63,7 @@ const FOR_ANYTHING: u32 = u32::MAX - 4;
 
 impl Entry {
     /// `now`: when it was read, CLOCK_MONOTONIC ns.
-    pub const fn new(record: &Record, future: u32, now: u64) -> Self {
+    pub const fn new(record: &Record, future: u32, made_at: u32, now: u64) -> Self {
         Self {
             id: record.id,
             address: record.address,
@@ -69,6 +71,7 @@ impl Entry {
             since: now,
             joins: 0,
             future,
+            made_at,
             sum: record.sum,
             chain: UNASKED,
             status: record.status,
@@ -200,8 +203,9 @@ mod tests {
             status,
             references: 1,
             sum,
+            made_at: 0,
         };
-        Entry::new(&record, 0, now)
+        Entry::new(&record, 0, 0, now)
     }
 
     #[test]

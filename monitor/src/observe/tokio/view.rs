@@ -10,13 +10,16 @@ use std::{
 };
 
 use super::{
-    protocol::{Births, Chain},
+    protocol::{Births, Chain, Record},
     spawning::Told,
     task::Status,
     timed::{Known, Timed},
     tracker::{Awaited, Entry, Tracker},
 };
-use crate::model::{Cause, Facts, Kind, Made, Reason, Site, Stack, State, Task, WaitClass};
+use crate::{
+    model::{Cause, Facts, Kind, Made, Reason, Site, Stack, State, Task, WaitClass},
+    observe::sites::Sites,
+};
 
 /// Futures of one process that are told apart.
 const MAX_FUTURES: usize = 64 << 10;
@@ -93,6 +96,8 @@ type Content = (Arc<Stack>, Option<(Reason, WaitClass)>);
 #[derive(Debug, Default)]
 pub struct Memory {
     pub tracker: Tracker,
+    /// Where tasks were spawned, as far as the program keeps that itself.
+    pub made_at: Sites,
     /// By vtable.
     numbers: HashMap<u64, u32>,
     futures: Vec<Future>,
@@ -113,8 +118,17 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// A record as it is kept; `now`: when it was read, CLOCK_MONOTONIC ns.
+    pub fn entry(&mut self, record: &Record, now: u64) -> Entry {
+        let made_at = match record.made_at {
+            0 => u32::MAX,
+            place => self.made_at.number(place),
+        };
+        Entry::new(record, self.future(record.vtable), made_at, now)
+    }
+
     /// The number of a future, by its vtable.
-    pub fn future(&mut self, vtable: u64) -> u32 {
+    fn future(&mut self, vtable: u64) -> u32 {
         if self.futures.len() >= MAX_FUTURES && !self.numbers.contains_key(&vtable) {
             return u32::MAX;
         }
@@ -272,7 +286,7 @@ impl Memory {
                 name: None,
                 stack: chain.filter(|_| whole).map(|chain| Arc::clone(&chain.stack)),
                 entry: future.and_then(|future| future.site.clone()),
-                spawn_site: None,
+                spawn_site: self.made_at.site(entry.made_at).cloned(),
                 is_kept: entry.status == Status::Kept,
                 waits_for: None,
                 facts: whole.then(|| Box::new(facts(entry, chain, now))),

@@ -10,7 +10,10 @@ use std::{
 use makers::tell_creators;
 
 use super::{
-    protocol::{Answer, Batch, MAX_FUTURES, MAX_KEPT, MAX_POINTS, MAX_WANTED, Outcome, Prepared, Question},
+    protocol::{
+        Answer, Batch, MAX_FUTURES, MAX_KEPT, MAX_LOCATIONS, MAX_POINTS, MAX_WANTED, Outcome, Prepared,
+        Question,
+    },
     tracker::{Awaited, Entry},
     view::{Memory, View},
 };
@@ -91,10 +94,7 @@ impl Runtime for Tokio {
                 is_incomplete,
             } = batch;
             let now = monotonic();
-            entries.extend(records.iter().map(|record| {
-                let future = memory.future(record.vtable);
-                Entry::new(record, future, now)
-            }));
+            entries.extend(records.iter().map(|record| memory.entry(record, now)));
             if is_incomplete {
                 incomplete.insert(Cause::TokioUnreadable);
             }
@@ -109,6 +109,7 @@ impl Runtime for Tokio {
             prepare(memory, asker)?;
         }
         name_futures(memory, asker)?;
+        name_places(memory, asker)?;
         if self.wants_points {
             point(memory, asker)?;
             tell_creators(memory, threads, asker)?;
@@ -164,10 +165,7 @@ fn ask_kept(
             return Err(asker.another_answer());
         }
         let now = monotonic();
-        entries.extend(records.iter().map(|record| {
-            let future = memory.future(record.vtable);
-            Entry::new(record, future, now)
-        }));
+        entries.extend(records.iter().map(|record| memory.entry(record, now)));
     }
     Ok(())
 }
@@ -185,6 +183,25 @@ fn prepare(memory: &mut Memory, asker: &mut Asker<'_>) -> Result<(), Failure> {
         };
     }
     Ok(())
+}
+
+/// Where tasks were spawned, as far as the program keeps that itself.
+fn name_places(memory: &mut Memory, asker: &mut Asker<'_>) -> Result<(), Failure> {
+    let who = asker.who;
+    loop {
+        let addresses = memory.made_at.unnamed(MAX_LOCATIONS);
+        if addresses.is_empty() {
+            return Ok(());
+        }
+        let asked = addresses.len();
+        let Answer::Locations(sites) = ask(asker, &Question::Locations { who, addresses })? else {
+            return Err(asker.another_answer());
+        };
+        if sites.len() != asked {
+            return Err(asker.another_answer());
+        }
+        memory.made_at.name(sites);
+    }
 }
 
 fn point(memory: &mut Memory, asker: &mut Asker<'_>) -> Result<(), Failure> {

@@ -146,7 +146,7 @@ fn seen(process: &Process) -> Groups {
 }
 
 /// The one line of the program's sources that has this text.
-fn line_of(text: &str) -> u64 {
+pub fn line_of(text: &str) -> u64 {
     let source = include_str!("../../../../testbed/tokio/src/stuck.rs");
     let lines: Vec<usize> = source
         .lines()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use testbed::tokio::{Flavor, NEWEST};
 
-use super::bed::start;
+use super::{bed::start, blocking::line_of};
 use crate::support::{stderr, taskleak};
 
 /// state, class (empty of what ends by itself), innermost function of the program on the stack → tasks.
@@ -92,4 +92,31 @@ fn references_are_counted() {
         .map(|((entry, references), count)| ((entry.to_owned(), references), count))
         .collect();
     assert_eq!(references, expected);
+}
+
+/// Built with `--cfg tokio_unstable` a program keeps where its tasks were spawned itself.
+#[test]
+fn who_keeps_where_it_spawns_tells_that_however_late_one_comes() {
+    let scenarios = ["mpsc_recv=3", "mutex=2", "blocks=1"];
+    let Some(target) = start("tokio::places", (NEWEST, Flavor::Dumping), &scenarios) else {
+        return;
+    };
+    let pid = target.pid().to_string();
+    let output = taskleak(&["stacks", &pid, "--kind", "tokio", "--format", "json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut lines: BTreeMap<u64, u64> = BTreeMap::new();
+    for task in document["tasks"].as_array().unwrap() {
+        let site = &task["spawn_site"];
+        assert!(site["file"].as_str().unwrap().ends_with("/stuck.rs"), "{task}");
+        *lines.entry(site["line"].as_u64().unwrap()).or_default() += 1;
+    }
+    let first_block = line_of("fn two_blocks()") + 3;
+    let expected = [
+        (line_of("tokio::spawn(mpsc_recv(receiver))"), 3),
+        (line_of("tokio::spawn(mutex_lock(lock.clone()))"), 2),
+        (first_block, 1),
+        (first_block + 6, 1),
+    ];
+    assert_eq!(lines, BTreeMap::from(expected));
 }

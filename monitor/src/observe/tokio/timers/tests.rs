@@ -40,6 +40,7 @@ fn placed() -> Placed<Program> {
             functions: [0; 7],
             trailer: 80,
             id: 40,
+            keeps_place: false,
         },
     )]));
     let bias = program.image.bias(std::process::id(), own_thread()).unwrap();

@@ -241,6 +241,7 @@ fn follow(types: &mut Types, cell: &[u64]) -> Option<(Trace, Chain)> {
         functions: [POLL; 7],
         trailer: 72,
         id: 40,
+        keeps_place: false,
     };
     let placed = Placed {
         bias: 0,

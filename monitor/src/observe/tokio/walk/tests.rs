@@ -81,6 +81,7 @@ impl Made {
             functions: [0; 7],
             trailer: 8 * TRAILER as u64,
             id: 8 * ID as u64,
+            keeps_place: false,
         };
         let placed = Placed {
             bias: 0,
