@@ -2,21 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use testbed::{Target, tokio};
+use testbed::{
+    Target,
+    tokio::{self, Flavor},
+};
 
 use super::bed::look;
+
+/// The server, with clients. `None` (and the test is skipped) where this machine cannot build it.
+fn start(flavor: Flavor) -> Option<Target> {
+    let clients = ["hang=7", "slow=4", "idle=3", "gather=5", "naps=2", "wide=6"];
+    let started = tokio::build_web(flavor).and_then(|command| Target::start_command(command, &clients));
+    testbed::or_skip("tokio::web", started).unwrap()
+}
 
 /// A handler that never answers is found within its connection's task, and one of several in a list of futures within that;
 /// what is to answer in an hour is not blocked; and a connection on which nothing is asked waits for the world.
 #[test]
 fn handlers_that_never_answer_are_found_in_their_connections() {
-    let started = tokio::build_web(tokio::Flavor::Debug).and_then(|command| {
-        Target::start_command(
-            command,
-            &["hang=7", "slow=4", "idle=3", "gather=5", "naps=2", "wide=6"],
-        )
-    });
-    let Some(target) = testbed::or_skip("tokio::web", started).unwrap() else {
+    let Some(target) = start(Flavor::Debug) else {
         return;
     };
     let process = look(&target);
@@ -98,13 +102,7 @@ fn handlers_that_never_answer_are_found_in_their_connections() {
 /// handler sleeps is not blocked.
 #[test]
 fn without_types_connections_wait_for_the_world() {
-    let started = tokio::build_web(tokio::Flavor::Stripped).and_then(|command| {
-        Target::start_command(
-            command,
-            &["hang=7", "slow=4", "idle=3", "gather=5", "naps=2", "wide=6"],
-        )
-    });
-    let Some(target) = testbed::or_skip("tokio::web", started).unwrap() else {
+    let Some(target) = start(Flavor::Stripped) else {
         return;
     };
     let process = look(&target);
