@@ -111,11 +111,12 @@ const CONSOLE: &str = "0.5.0";
 const FUTURES: &str = "0.3.31";
 
 /// What tests are made with each day: each version and each flavor once.
-pub const SOME: [(&str, Flavor); 7] = [
+pub const SOME: [(&str, Flavor); 8] = [
     ("1.28.2", Flavor::Release),
     ("1.28.2", Flavor::Debug),
     ("1.35.1", Flavor::FatLtoDebug),
     ("1.44.2", Flavor::V0),
+    ("1.44.2", Flavor::ThinLto),
     (NEWEST, Flavor::Debug),
     (NEWEST, Flavor::Stripped),
     (NEWEST, Flavor::Musl),
