@@ -142,7 +142,6 @@ impl Timers {
     }
 
     fn read_sockets(&mut self) {
-        self.blocks.clear();
         let Self {
             blocks,
             wakers,

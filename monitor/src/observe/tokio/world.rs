@@ -4,7 +4,10 @@
 //!
 //! A waker stays there until something comes, also when its task waits for something else besides, or by now.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use super::{
     blocks::Blocks,
@@ -32,6 +35,9 @@ const MAX_FILES: u64 = 1 << 30;
 /// What is waited for of one process, and by whom of one of them.
 const MAX_REGISTERED: usize = 1 << 18;
 const MAX_WAITING: usize = 1 << 12;
+/// How often what changes while it is read is read anew, and for how long.
+const TRIES: usize = 8;
+const LONGEST: Duration = Duration::from_millis(500);
 /// Its links, its state, a lock, the ends of the list of those who wait, who reads, and who writes.
 const REGISTERED: usize = 80;
 const WAITING: usize = 4;
@@ -48,6 +54,11 @@ pub enum Sockets {
 
 /// The list in a handle; `None` where that is not known.
 pub fn find(memory: &Memory, handle: u64) -> Option<Sockets> {
+    // It may be changing just now.
+    (0..TRIES).find_map(|_| find_once(memory, handle))
+}
+
+fn find_once(memory: &Memory, handle: u64) -> Option<Sockets> {
     let bytes = memory.some(handle, HANDLE, PART);
     let words: Vec<u64> = (0..bytes.len())
         .step_by(8)
@@ -98,6 +109,15 @@ fn is_driver(words: &[u64]) -> bool {
 
 /// Adds the tasks that wait for what is in a list; whether all of it was read.
 pub fn read(blocks: &mut Blocks, wakers: &mut Wakers, ends: u64, tasks: &mut HashSet<u64>) -> bool {
+    let until = Instant::now() + LONGEST;
+    (0..TRIES).any(|number| {
+        let has_time = number == 0 || Instant::now() < until;
+        blocks.clear();
+        has_time && read_once(blocks, wakers, ends, tasks)
+    })
+}
+
+fn read_once(blocks: &mut Blocks, wakers: &mut Wakers, ends: u64, tasks: &mut HashSet<u64>) -> bool {
     let mut is_whole = true;
     let end = links::walk(
         blocks,
