@@ -21,7 +21,16 @@ use std::time::Duration;
 
 /// CLOCK_MONOTONIC, ns: what runtimes read as well.
 pub fn monotonic() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    clock(rustix::time::ClockId::Monotonic)
+}
+
+/// CLOCK_BOOTTIME, ns: by which the kernel dates the start of threads.
+fn boottime() -> u64 {
+    clock(rustix::time::ClockId::Boottime)
+}
+
+fn clock(id: rustix::time::ClockId) -> u64 {
+    let time = rustix::time::clock_gettime(id);
     let time = Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
     time.as_nanos() as u64
 }

@@ -10,6 +10,7 @@ use crate::{
     identify::Identifier,
     model::{ProcessId, SpawnTotals},
     observe::{
+        boottime,
         bpf::{Probes, SpawnEvent, SpawnEvents, SpawnMessage, SpawnProbe},
         governor::{Budget, Governor, Order, THREAD_COST},
         helper::{NamedBirth, SpawnPoint},
@@ -33,6 +34,8 @@ struct Watched {
     /// `None`: asked for.
     points: Option<Vec<SpawnPoint>>,
     attached: Vec<SpawnProbe>,
+    /// CLOCK_BOOTTIME ns: before that some of them were not in place yet.
+    attached_at: u64,
     /// Births that are being named.
     being_named: usize,
     /// What is known of calls of `pthread_create`, by start routine and return address.
@@ -78,11 +81,9 @@ impl Spawning {
                 SpawnMessage::Born(event) => {
                     let Some(id) = process(event.tgid) else { continue };
                     // Without its probe a process's totals stand still.
-                    let Some(watched) = self
-                        .watched
-                        .get_mut(&id)
-                        .filter(|watched| !watched.attached.is_empty())
-                    else {
+                    let Some(watched) = self.watched.get_mut(&id).filter(|watched| {
+                        !watched.attached.is_empty() && event.start_boottime >= watched.attached_at
+                    }) else {
                         continue;
                     };
                     self.governor.ran(id, 1, now);
@@ -241,6 +242,8 @@ impl Watched {
                 Err(cause) => tracing::debug!("process {}: no spawn probe: {cause}", id.pid),
             }
         }
+        // On a busy machine that may take a while.
+        self.attached_at = boottime();
     }
 }
 
