@@ -96,7 +96,7 @@ impl<K: Copy + Eq + Hash> Governor<K> {
 
     /// The probe ran so many times more.
     pub fn ran(&mut self, key: K, runs: u64, now: Instant) {
-        self.record(key, now).runs += runs;
+        record(&mut self.records, key, now).runs += runs;
     }
 
     /// Whether the process's probes have run so often that the next call of [`Self::order`] is not to be waited for.
@@ -114,7 +114,7 @@ impl<K: Copy + Eq + Hash> Governor<K> {
     /// What is to be done with the process's probes, by what they have done of late.
     pub fn order(&mut self, key: K, now: Instant) -> Order {
         let (cost, member) = (self.cost, self.member);
-        let record = self.records.entry(key).or_insert_with(|| Record::new(now));
+        let record = record(&mut self.records, key, now);
         let taken = record.taken(cost, now);
         if let Some(until) = record.paused_until {
             record.begin_anew(now);
@@ -153,8 +153,8 @@ impl<K: Copy + Eq + Hash> Governor<K> {
             is_alive
         });
     }
+}
 
-    fn record(&mut self, key: K, now: Instant) -> &mut Record {
-        self.records.entry(key).or_insert_with(|| Record::new(now))
-    }
+fn record<K: Eq + Hash>(records: &mut HashMap<K, Record>, key: K, now: Instant) -> &mut Record {
+    records.entry(key).or_insert_with(|| Record::new(now))
 }

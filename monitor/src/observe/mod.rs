@@ -19,18 +19,21 @@ mod worker;
 
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// CLOCK_MONOTONIC, ns: what runtimes read as well.
 pub fn monotonic() -> u64 {
-    clock(rustix::time::ClockId::Monotonic)
+    clock(ClockId::Monotonic)
 }
 
 /// CLOCK_BOOTTIME, ns: by which the kernel dates the start of threads.
 fn boottime() -> u64 {
-    clock(rustix::time::ClockId::Boottime)
+    clock(ClockId::Boottime)
 }
 
-fn clock(id: rustix::time::ClockId) -> u64 {
-    let time = rustix::time::clock_gettime(id);
+/// A clock of the machine, ns.
+fn clock(id: ClockId) -> u64 {
+    let time = clock_gettime(id);
     let time = Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
     time.as_nanos() as u64
 }

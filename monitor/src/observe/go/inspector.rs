@@ -129,7 +129,8 @@ impl Inspector {
         let Some(mut walk) = self.walk.take() else {
             return Err(Unknown::Unreadable("no walk was begun".to_owned()));
         };
-        let Placed { bias, program, .. } = self.program(walk.who)?;
+        let placed = self.program(walk.who)?;
+        let Placed { bias, program, .. } = &placed;
         let mut memory = memory(walk.who)?;
         // Stacks are read while the goroutines are still in the processor's cache, which they are looked up in again.
         let length = if walk.whole { MAX_STACKS } else { BATCH };
@@ -144,7 +145,7 @@ impl Inspector {
         };
         let mut goroutines = Vec::with_capacity(addresses.len());
         let mut orders = Vec::with_capacity(addresses.len());
-        for (decoded, (_, order)) in read(&program, &mut memory, &addresses).into_iter().zip(places) {
+        for (decoded, (_, order)) in read(program, &mut memory, &addresses).into_iter().zip(places) {
             match decoded {
                 Decoded::Live(goroutine) => {
                     goroutines.push(goroutine);
@@ -156,10 +157,10 @@ impl Inspector {
         }
         batch.ended = monotonic();
         if walk.whole {
-            batch.stacks = Some(self.whole_stacks(walk.who, &goroutines)?);
+            batch.stacks = Some(self.whole_stacks(walk.who, &placed, &mut memory, &goroutines));
         }
-        let threads = threads(&program, &mut memory, &goroutines);
-        let bubbles = bubbles(&program, &mut memory, &goroutines);
+        let threads = threads(program, &mut memory, &goroutines);
+        let bubbles = bubbles(program, &mut memory, &goroutines);
         batch.records = goroutines
             .iter()
             .zip(threads)
@@ -171,8 +172,8 @@ impl Inspector {
                 reason: goroutine.reason,
                 seq: goroutine.seq,
                 wait_since: goroutine.wait_since,
-                gopc: goroutine.gopc.wrapping_sub(bias),
-                startpc: goroutine.startpc.wrapping_sub(bias),
+                gopc: goroutine.gopc.wrapping_sub(*bias),
+                startpc: goroutine.startpc.wrapping_sub(*bias),
                 place: goroutine.place(),
                 thread,
                 order,

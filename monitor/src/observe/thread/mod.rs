@@ -20,6 +20,7 @@ use std::{
 };
 
 use monitor_common::record_flags;
+use rustix::time::ClockId;
 
 use self::{
     restart::Restarts,
@@ -27,7 +28,7 @@ use self::{
     timeout::Clocks,
     waits::{Since, Waits},
 };
-use super::{bpf::TaskRecord, helper::Helper};
+use super::{boottime, bpf::TaskRecord, clock, helper::Helper, monotonic};
 use crate::{
     identify::text::clean,
     model::{self, Anchor, Cause, Facts, Kind, Made, Observation, Process, ProcessId, Registers, Task, Wait},
@@ -86,8 +87,8 @@ impl Threads {
     /// Starts a pass.
     pub fn begin(&mut self) {
         self.pass = Pass {
-            realtime_offset: clock(libc::CLOCK_REALTIME) - clock(libc::CLOCK_MONOTONIC),
-            boottime_offset: clock(libc::CLOCK_BOOTTIME) - clock(libc::CLOCK_MONOTONIC),
+            realtime_offset: i128::from(clock(ClockId::Realtime)) - i128::from(monotonic()),
+            boottime_offset: i128::from(boottime()) - i128::from(monotonic()),
             ..Pass::default()
         };
     }
@@ -304,17 +305,6 @@ fn anchor(record: &TaskRecord, since: Since) -> Option<Anchor> {
             bp: record.bp,
         },
     })
-}
-
-/// A clock of the machine in ns.
-fn clock(id: libc::clockid_t) -> i128 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: a valid struct to write to; these clocks always exist.
-    unsafe { libc::clock_gettime(id, &mut time) };
-    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
 }
 
 /// ns of a tick: the resolution of the coarse clocks (`LOW_RES_NSEC`, kernel/time/posix-timers.c).

@@ -73,6 +73,11 @@ impl List {
         Self { at, number, form }
     }
 
+    /// Whether it is of tokio 1.35 or later.
+    pub const fn is_sharded(&self) -> bool {
+        !matches!(self.form, Form::Single)
+    }
+
     /// Where it was found.
     pub const fn at(&self) -> u64 {
         self.at
@@ -187,7 +192,7 @@ impl Search<'_> {
 
     /// The list in a handle.
     fn behind(&self, handle: u64) -> Option<List> {
-        let bytes = self.memory.some(handle, HANDLE, PART);
+        let bytes = handle_bytes(self.memory, handle);
         let places = |handle: u64| (16..bytes.len()).step_by(8).map(move |at| handle + at as u64);
         let shards = places(handle).find_map(|at| self.shards(at, bytes.get((at - handle) as usize..)?));
         shards.or_else(|| places(handle).find_map(|at| self.single(at, bytes.get((at - handle) as usize..)?)))
@@ -331,6 +336,19 @@ impl Search<'_> {
         let bytes: [u8; 16] = self.memory.array(address.checked_add(vtable.trailer)?)?;
         Some((word(&bytes, 0)?, word(&bytes, 8)?))
     }
+}
+
+fn handle_bytes(memory: &Memory, handle: u64) -> Vec<u8> {
+    memory.some(handle, HANDLE, PART)
+}
+
+/// The words of a handle, as many as are there.
+pub fn handle_words(memory: &Memory, handle: u64) -> Vec<u64> {
+    let bytes = handle_bytes(memory, handle);
+    (0..bytes.len())
+        .step_by(8)
+        .filter_map(|at| word(&bytes, at))
+        .collect()
 }
 
 /// Whether a number may be the address of something that was allocated.

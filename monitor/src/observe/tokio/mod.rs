@@ -4,10 +4,10 @@
 //! In the helper process: `program` (the vtables of a program's futures), `lists` and `stacks` (where its runtimes keep
 //! their tasks), `task`, `cell`, `blocks`, `walk` (reads of the process), `futures` and `names` (what the futures are),
 //! `types` (its debug information), `awaits`, `chain` and `reasons` (what tasks await), `points` and `births` (where probes
-//! go), `creators` (who makes tasks), `wheels`, `timers` and `wakers` (who waits for a timer), `world` (who waits for a
-//! socket), `links` (lists of tokio's),
-//! `inspector` (answers). In the monitor: `worker` (asks), `tracker` (since when), `timed` (whose timers are
-//! not known), `polls` (who is polled all the same), `spawning` (who makes tasks), `view` (tasks).
+//! go), `creators` (who makes tasks), `locations` (places in the sources that a program keeps), `wheels`, `timers` and
+//! `wakers` (who waits for a timer), `world` (who waits for a socket), `links` (lists of tokio's), `inspector` (answers). In the
+//! monitor: `worker` (asks), `tracker` (since when), `timed` (whose timers are not known), `polls` (who is polled all the
+//! same), `spawning` (who makes tasks), `view` (tasks).
 
 mod awaits;
 mod births;

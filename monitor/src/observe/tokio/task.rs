@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use monitor_common::TOKIO_JOIN_INTEREST as JOIN_INTEREST;
 use serde::{Deserialize, Serialize};
 
 use crate::observe::memory::space::word;
@@ -29,7 +30,6 @@ const MAX_REFERENCES: u64 = 1 << 24;
 const RUNNING: u64 = 1;
 const COMPLETE: u64 = 2;
 const NOTIFIED: u64 = 4;
-const JOIN_INTEREST: u64 = 8;
 const REFERENCES: u32 = 6;
 
 /// What is the same of all tasks that run the same future on the same scheduler. Addresses are the linker's.

@@ -239,6 +239,8 @@ impl Memory {
         let mut suspects = Vec::new();
         let mut stacks: HashMap<u32, Arc<Stack>> = HashMap::new();
         let mut passing = HashSet::new();
+        // It goes through all timers.
+        let timers = self.timed.known();
         for entry in entries {
             let future = self.futures.get(entry.future as usize);
             let chain = match entry.awaited() {
@@ -248,7 +250,7 @@ impl Memory {
             let waits = match (entry.awaited(), chain) {
                 (Awaited::Untimed(world), _) if entry.status == Status::Idle => future.map(|future| {
                     let stack = stacks.entry(entry.future).or_insert_with(|| future.alone());
-                    (untyped::waits(world), &*stack, Some(self.timed.known()))
+                    (untyped::waits(world), &*stack, Some(timers))
                 }),
                 (_, Some(Kept { stack, waits })) => waits.clone().map(|waits| (waits, stack, None)),
                 _ => None,

@@ -6,15 +6,12 @@
 
 use std::{collections::HashSet, ops::Range};
 
-use super::lists::{List, Search, is_pointer};
+use super::lists::{List, Search, handle_words, is_pointer};
 use crate::observe::memory::{
     Memory,
     space::{Space as _, SpaceExt as _, word},
 };
 
-/// Of a handle that is looked through, and what is read of it at once where not all of it is there.
-const HANDLE: usize = 4_096;
-const PART: usize = 512;
 /// Where in a handle the list of its tasks is.
 const LISTS: u64 = 1_024;
 const LEVELS: u64 = 6;
@@ -120,11 +117,7 @@ pub fn behind_all(search: &mut Search<'_>, handles: &[u64]) -> Vec<Wheels> {
 
 /// The wheels in a handle.
 fn behind(memory: &mut Memory, handle: u64) -> Option<Wheels> {
-    let bytes = memory.some(handle, HANDLE, PART);
-    let words: Vec<u64> = (0..bytes.len())
-        .step_by(8)
-        .filter_map(|at| word(&bytes, at))
-        .collect();
+    let words = handle_words(memory, handle);
     let mut candidates: Vec<u64> = words.iter().copied().filter(|word| is_pointer(*word)).collect();
     candidates.sort_unstable();
     candidates.dedup();

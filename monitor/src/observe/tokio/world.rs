@@ -12,7 +12,7 @@ use std::{
 use super::{
     blocks::Blocks,
     links::{self, End},
-    lists::is_pointer,
+    lists::{handle_words, is_pointer},
     wakers::Wakers,
 };
 use crate::observe::memory::{
@@ -20,9 +20,6 @@ use crate::observe::memory::{
     space::{SpaceExt as _, word},
 };
 
-/// Of a handle that is looked through, and what is read of it at once where not all of it is there.
-const HANDLE: usize = 4_096;
-const PART: usize = 512;
 /// Words around the ends of a list, and at which of them these are.
 const WORDS: usize = 9;
 const ENDS: usize = 5;
@@ -54,16 +51,20 @@ pub enum Sockets {
 
 /// The list in a handle; `None` where that is not known.
 pub fn find(memory: &Memory, handle: u64) -> Option<Sockets> {
-    // It may be changing just now.
-    (0..TRIES).find_map(|_| find_once(memory, handle))
+    // It may be changing just now: that there is none has to be seen each time.
+    let mut is_none = true;
+    for _ in 0..TRIES {
+        match find_once(memory, handle) {
+            Some(Sockets::None) => {}
+            Some(found) => return Some(found),
+            None => is_none = false,
+        }
+    }
+    is_none.then_some(Sockets::None)
 }
 
 fn find_once(memory: &Memory, handle: u64) -> Option<Sockets> {
-    let bytes = memory.some(handle, HANDLE, PART);
-    let words: Vec<u64> = (0..bytes.len())
-        .step_by(8)
-        .filter_map(|at| word(&bytes, at))
-        .collect();
+    let words = handle_words(memory, handle);
     if let Some(index) = words.windows(WORDS).position(is_driver) {
         return Some(Sockets::At(handle + 8 * (index + ENDS) as u64));
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use testbed::tokio::{Flavor, NEWEST};
 
-use super::maker::{Maker, counted};
+use super::maker::{Maker, counted, stacks_by};
 use crate::{
     counted::{until, watch},
     support::taskleak,
@@ -65,15 +65,7 @@ fn who_was_seen_being_made_tells_its_age() {
         }
     }
     assert_eq!(told.iter().filter(|(_, at_least)| !at_least).count(), 4);
-    let text = taskleak(&[
-        "stacks",
-        &pid.to_string(),
-        "--connect",
-        &address,
-        "--kind",
-        "tokio",
-    ]);
-    let text = String::from_utf8(text.stdout).unwrap();
+    let text = stacks_by(&address, pid);
     let line = text
         .lines()
         .find(|line| line.contains("made at tasks::made::Maker::here"))

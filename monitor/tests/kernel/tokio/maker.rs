@@ -5,7 +5,10 @@ use testbed::{
     tokio::{self, Flavor},
 };
 
-use crate::{counted::Counted, support::Daemon};
+use crate::{
+    counted::Counted,
+    support::{Daemon, taskleak},
+};
 
 /// A program that makes tasks when it is told to.
 pub struct Maker {
@@ -32,6 +35,13 @@ impl Maker {
     pub fn pid(&self) -> u32 {
         self.target.pid()
     }
+}
+
+/// What `stacks` prints of a process's tasks that asks the daemon at an address.
+pub fn stacks_by(address: &str, pid: u32) -> String {
+    let pid = pid.to_string();
+    let output = taskleak(&["stacks", &pid, "--connect", address, "--kind", "tokio"]);
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// What a daemon tells of a process's tasks.

@@ -6,11 +6,11 @@ use testbed::tokio::{self, Flavor, NEWEST};
 
 use super::{
     bed::start,
-    maker::{Maker, counted, line_of},
+    maker::{Maker, counted, line_of, stacks_by},
 };
 use crate::{
     counted::{Counted, assert_untold, until, watch},
-    support::{Daemon, Process, taskleak},
+    support::{Daemon, Process},
 };
 
 const SOURCE: &str = include_str!("../../../../testbed/tokio/src/made.rs");
@@ -174,16 +174,7 @@ fn tasks_tell_who_made_them() {
     daemon.until(pid, "all are told", |process| {
         process.and_then(sites).as_ref() == Some(&expected)
     });
-    let address = daemon.address.to_string();
-    let text = taskleak(&[
-        "stacks",
-        &pid.to_string(),
-        "--connect",
-        &address,
-        "--kind",
-        "tokio",
-    ]);
-    let text = String::from_utf8(text.stdout).unwrap();
+    let text = stacks_by(&daemon.address.to_string(), pid);
     assert!(text.contains("made at tasks::made::Maker::here"), "{text}");
 }
 

@@ -28,10 +28,10 @@ use crate::{
 impl Inspector {
     pub(super) fn stacks(&mut self, who: Who, wanted: &[Wanted]) -> Result<Stacks, Unknown> {
         let wanted = &wanted[..wanted.len().min(MAX_STACKS)];
-        let Placed { bias, program, .. } = self.program(who)?;
+        let placed = self.program(who)?;
         let mut memory = memory(who)?;
         let addresses: Vec<u64> = wanted.iter().map(|wanted| wanted.address).collect();
-        let mut found = read(&program, &mut memory, &addresses);
+        let mut found = read(&placed.program, &mut memory, &addresses);
         for (wanted, found) in wanted.iter().zip(&mut found) {
             match found {
                 Decoded::Live(goroutine) if is_still(goroutine, wanted) => {}
@@ -39,29 +39,34 @@ impl Inspector {
                 _ => *found = Decoded::Dead,
             }
         }
-        Ok(self.unwound(who, &program, bias, &mut memory, &found))
+        Ok(self.unwound(who, &placed, &mut memory, &found))
     }
 
     /// Stacks of all of these that do not run, and the labels of all. They may run at any moment: they are looked at once
     /// more when all has been read.
-    pub(super) fn whole_stacks(&mut self, who: Who, goroutines: &[Goroutine]) -> Result<Stacks, Unknown> {
-        let Placed { bias, program, .. } = self.program(who)?;
-        let mut memory = memory(who)?;
+    pub(super) fn whole_stacks(
+        &mut self,
+        who: Who,
+        placed: &Placed<Program>,
+        memory: &mut Memory,
+        goroutines: &[Goroutine],
+    ) -> Stacks {
+        let Placed { bias, program, .. } = placed;
         let image = program.functions.space();
         let constant = |address: u64, bytes: &mut [u8]| {
-            let own = address.wrapping_sub(bias);
+            let own = address.wrapping_sub(*bias);
             image.is_in(own, |segment| !segment.writable) && image.fill(own, bytes)
         };
         let sets = goroutines.iter().map(|goroutine| goroutine.labels).collect();
-        let known = labels::read(Form::of(program.version.minor), &mut memory, sets, constant);
+        let known = labels::read(Form::of(program.version.minor), memory, sets, constant);
         let stands = |goroutine: &Goroutine| match goroutine.status {
             Status::Running => Decoded::Dead,
             _ => Decoded::Live(goroutine.clone()),
         };
         let found: Vec<Decoded> = goroutines.iter().map(stands).collect();
-        let mut answer = self.unwound(who, &program, bias, &mut memory, &found);
+        let mut answer = self.unwound(who, placed, memory, &found);
         let addresses: Vec<u64> = goroutines.iter().map(|goroutine| goroutine.address).collect();
-        let later = read(&program, &mut memory, &addresses);
+        let later = read(program, memory, &addresses);
         // As long as a goroutine has them, nothing else can lie there.
         let still = goroutines.iter().zip(&later).map(|(before, found)| match found {
             Decoded::Live(now) if (now.id, now.labels) == (before.id, before.labels) => now.labels,
@@ -74,23 +79,23 @@ impl Inspector {
                 _ => *outcome = Outcome::Moved,
             }
         }
-        Ok(answer)
+        answer
     }
 
     /// The stacks of those that live.
     fn unwound(
         &mut self,
         who: Who,
-        program: &Program,
-        bias: u64,
+        placed: &Placed<Program>,
         memory: &mut Memory,
         found: &[Decoded],
     ) -> Stacks {
+        let Placed { bias, program, .. } = placed;
         let mut answer = Stacks {
             outcomes: vec![Outcome::Moved; found.len()],
             ..Stacks::default()
         };
-        let timed = self.timed(who, program, bias, memory, found);
+        let timed = self.timed(who, placed, memory, found);
         answer.timers_unread = matches!(&self.timers, Some((_, None)));
         let mut numbers = HashMap::new();
         let mut order: Vec<usize> = (0..found.len()).collect();
@@ -120,7 +125,7 @@ impl Inspector {
                 let copied = Copied {
                     goroutine,
                     bytes,
-                    bias,
+                    bias: *bias,
                     goexit: &program.goexit,
                 };
                 let pcs = copied.unwind(&program.functions);
@@ -144,11 +149,11 @@ impl Inspector {
     fn timed(
         &mut self,
         who: Who,
-        program: &Program,
-        bias: u64,
+        placed: &Placed<Program>,
         memory: &mut Memory,
         found: &[Decoded],
     ) -> HashSet<usize> {
+        let Placed { bias, program, .. } = placed;
         let (numbers, lists): (Vec<usize>, Vec<u64>) = found
             .iter()
             .enumerate()
@@ -165,8 +170,8 @@ impl Inspector {
         let now = monotonic();
         // Once a look: whoever waits has set its timers before.
         if self.timers.as_ref().is_none_or(|(of, _)| *of != who) {
-            let set = match timers::are_hidden(program, bias, memory) {
-                true => timers::set(program, bias, memory, now),
+            let set = match timers::are_hidden(program, *bias, memory) {
+                true => timers::set(program, *bias, memory, now),
                 false => Some(HashSet::new()),
             };
             self.timers = Some((who, set));

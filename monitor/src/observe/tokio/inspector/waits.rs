@@ -74,10 +74,13 @@ impl Inspector {
                 let mut others = all.iter().filter(|other| other.is_same(wheels));
                 !has_list(wheels) && others.any(has_list)
             };
-            let of_each = all
-                .iter()
-                .filter(|wheels| !is_twin(wheels))
-                .map(|wheels| world::find(search.memory, wheels.handle()));
+            let of_each = all.iter().filter(|wheels| !is_twin(wheels)).map(|wheels| {
+                // What stands in an older handle may look as if there were none.
+                let is_old = |list: &List| wheels.are_of(list) && !list.is_sharded();
+                let is_old = known.lists.iter().any(is_old);
+                let found = world::find(search.memory, wheels.handle());
+                found.filter(|sockets| !is_old || *sockets != Sockets::None)
+            });
             sockets = of_each.collect();
         }
         let wakers = Wakers::new(placed);
