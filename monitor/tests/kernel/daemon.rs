@@ -260,12 +260,17 @@ fn the_unix_socket_is_its_owners_alone_and_shows_stacks() {
     daemon.until_counts(target.pid(), &counts(&[("futex", "internal", 2)]));
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let answer = ask_socket(&path, "/api/v1/snapshot");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(
-        answer.contains("\"stack\":[") && answer.contains("locks.c"),
-        "{answer}"
-    );
+    // A pass does not wait for stacks for long: on a busy machine they come with one of the next.
+    let begun = Instant::now();
+    loop {
+        let answer = ask_socket(&path, "/api/v1/snapshot");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        if answer.contains("\"stack\":[") && answer.contains("locks.c") {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{answer}");
+        thread::sleep(Duration::from_millis(100));
+    }
     let over_tcp = daemon.get("/api/v1/snapshot").2;
     assert!(
         !over_tcp.contains("\"stack\":[") && !over_tcp.contains("locks.c"),

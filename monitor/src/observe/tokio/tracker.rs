@@ -16,8 +16,17 @@ pub enum Awaited {
     Number(u32),
     /// The debug information does not tell.
     Unknown,
+    /// Nor does it, but it is a timer, or that and something else.
+    Timed,
     /// Nor does it, but it is no timer.
     Untimed(World),
+}
+
+impl Awaited {
+    /// Whether it was asked for, and the debug information does not tell.
+    pub const fn is_without_types(self) -> bool {
+        matches!(self, Self::Unknown | Self::Timed | Self::Untimed(_))
+    }
 }
 
 /// Whether a task waits for the world, besides what else it may wait for.
@@ -60,6 +69,7 @@ const UNKNOWN: u32 = u32::MAX - 1;
 const FOR_THE_WORLD: u32 = u32::MAX - 2;
 const FOR_NO_WORLD: u32 = u32::MAX - 3;
 const FOR_ANYTHING: u32 = u32::MAX - 4;
+const TIMED: u32 = u32::MAX - 5;
 
 impl Entry {
     /// `now`: when it was read, CLOCK_MONOTONIC ns.
@@ -93,6 +103,7 @@ impl Entry {
         match self.chain {
             UNASKED => Awaited::Unasked,
             UNKNOWN => Awaited::Unknown,
+            TIMED => Awaited::Timed,
             FOR_THE_WORLD => Awaited::Untimed(World::Yes),
             FOR_NO_WORLD => Awaited::Untimed(World::No),
             FOR_ANYTHING => Awaited::Untimed(World::Maybe),
@@ -105,6 +116,7 @@ impl Entry {
         self.chain = match awaited {
             Awaited::Unasked => UNASKED,
             Awaited::Unknown => UNKNOWN,
+            Awaited::Timed => TIMED,
             Awaited::Untimed(World::Yes) => FOR_THE_WORLD,
             Awaited::Untimed(World::No) => FOR_NO_WORLD,
             Awaited::Untimed(World::Maybe) => FOR_ANYTHING,
@@ -176,7 +188,7 @@ impl Tracker {
                 entry.chain = known.chain;
                 entry.joins = known.joins;
                 entry.is_still = true;
-                entry.was_known = !matches!(known.chain, UNASKED | UNKNOWN);
+                entry.was_known = !matches!(known.chain, UNASKED | UNKNOWN | TIMED);
             }
         }
         self.entries = entries;

@@ -245,7 +245,7 @@ impl Memory {
             let future = self.futures.get(entry.future as usize);
             let chain = match entry.awaited() {
                 Awaited::Number(number) => self.chains.get(number as usize),
-                Awaited::Unknown | Awaited::Untimed(_) | Awaited::Unasked => None,
+                Awaited::Unknown | Awaited::Timed | Awaited::Untimed(_) | Awaited::Unasked => None,
             };
             let waits = match (entry.awaited(), chain) {
                 (Awaited::Untimed(world), _) if entry.status == Status::Idle => future.map(|future| {
@@ -274,7 +274,7 @@ impl Memory {
                 passing.insert(entry.id);
             }
             let is_long = now.saturating_sub(entry.since) >= threshold.as_nanos() as u64;
-            if is_long && matches!(entry.awaited(), Awaited::Unknown | Awaited::Untimed(_)) {
+            if is_long && entry.awaited().is_without_types() {
                 incomplete.insert(Cause::TokioTypes);
                 if entry.status == Status::Idle && !self.timed.is_whole {
                     incomplete.insert(Cause::TokioTimers);

@@ -49,12 +49,12 @@ pub enum Sockets {
     None,
 }
 
-/// The list in a handle; `None` where that is not known.
-pub fn find(memory: &Memory, handle: u64) -> Option<Sockets> {
+/// The list in a handle of a process with this thread; `None` where that is not known.
+pub fn find(memory: &Memory, tid: u32, handle: u64) -> Option<Sockets> {
     // It may be changing just now: that there is none has to be seen each time.
     let mut is_none = true;
     for _ in 0..TRIES {
-        match find_once(memory, handle) {
+        match find_once(memory, tid, handle) {
             Some(Sockets::None) => {}
             Some(found) => return Some(found),
             None => is_none = false,
@@ -63,9 +63,11 @@ pub fn find(memory: &Memory, handle: u64) -> Option<Sockets> {
     is_none.then_some(Sockets::None)
 }
 
-fn find_once(memory: &Memory, handle: u64) -> Option<Sockets> {
+fn find_once(memory: &Memory, tid: u32, handle: u64) -> Option<Sockets> {
     let words = handle_words(memory, handle);
-    if let Some(index) = words.windows(WORDS).position(is_driver) {
+    // What lies behind a handle may be anything.
+    let is_found = |words: &[u64]| is_driver(words) && words.last().is_some_and(|files| wait(tid, *files));
+    if let Some(index) = words.windows(WORDS).position(is_found) {
         return Some(Sockets::At(handle + 8 * (index + ENDS) as u64));
     }
     let is_none = |words: &[u64]| has_no_driver(memory, words);
@@ -82,6 +84,18 @@ fn has_no_driver(memory: &Memory, words: &[u64]) -> bool {
     }
     let is_counted = |count: Option<u64>| count.is_some_and(|count| (1..MAX_RELEASED).contains(&count));
     is_pointer(waker) && is_counted(memory.u64(waker)) && is_counted(memory.u64(waker + 8))
+}
+
+/// Whether two numbers of files are those of what waits, and of what ends the waiting.
+fn wait(tid: u32, files: u64) -> bool {
+    let is_a = |number: u64, kind: &str| {
+        let link = std::fs::read_link(format!("/proc/{tid}/fd/{number}"));
+        link.is_ok_and(|link| link.as_os_str() == kind)
+    };
+    let (one, other) = (files & 0xffff_ffff, files >> 32);
+    [(one, other), (other, one)]
+        .into_iter()
+        .any(|(poll, event)| is_a(poll, "anon_inode:[eventpoll]") && is_a(event, "anon_inode:[eventfd]"))
 }
 
 fn is_driver(words: &[u64]) -> bool {
@@ -188,6 +202,32 @@ mod tests {
                 words[index] = wrong;
                 assert!(!is_driver(&words), "{index} {words:x?}");
             }
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_driver_and_has_other_files_is_none() {
+        // SAFETY: takes nothing, returns a number.
+        let tid = unsafe { libc::gettid() } as u32;
+        let memory = Memory::of(tid).unwrap();
+        let found = |one: u64, other: u64| {
+            let mut words = vec![0_u64; 512];
+            words[245..254].copy_from_slice(&[1, 1, 64, 0x556a_01ba_f010, 0, 0, 0, 0, other << 32 | one]);
+            let handle = words.as_ptr() as u64;
+            let found = find(&memory, tid, handle);
+            found.map(|found| found == Sockets::At(handle + 8 * (245 + ENDS) as u64))
+        };
+        // SAFETY: both take numbers and return a new file's, or -1.
+        let (poll, event) = unsafe { (libc::epoll_create1(0), libc::eventfd(0, 0)) };
+        let (poll, event) = (u64::try_from(poll).unwrap(), u64::try_from(event).unwrap());
+        assert_eq!(found(poll, event), Some(true));
+        assert_eq!(found(event, poll), Some(true));
+        for (one, other) in [(poll, 0x7fff), (event, 1), (0x3f31_c800, 0x7fff)] {
+            assert_eq!(found(one, other), None, "{one} {other}");
+        }
+        for file in [poll, event] {
+            // SAFETY: it is ours, and nobody else knows of it.
+            unsafe { libc::close(file as i32) };
         }
     }
 

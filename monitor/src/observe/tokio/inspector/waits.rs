@@ -78,7 +78,7 @@ impl Inspector {
                 // What stands in an older handle may look as if there were none.
                 let is_old = |list: &List| wheels.are_of(list) && !list.is_sharded();
                 let is_old = known.lists.iter().any(is_old);
-                let found = world::find(search.memory, wheels.handle());
+                let found = world::find(search.memory, who.tid, wheels.handle());
                 found.filter(|sockets| !is_old || *sockets != Sockets::None)
             });
             sockets = of_each.collect();
