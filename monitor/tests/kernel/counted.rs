@@ -26,6 +26,19 @@ pub fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// Looks until what is seen is as expected.
+pub fn until_seen<T: std::fmt::Debug>(what: &str, look: impl Fn() -> T, is_expected: impl Fn(&T) -> bool) {
+    let begun = Instant::now();
+    loop {
+        let seen = look();
+        if is_expected(&seen) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "not {what}: {seen:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Tasks of one kind of a process, as a daemon tells of them.
 #[derive(Clone, Copy)]
 pub struct Counted<'a> {

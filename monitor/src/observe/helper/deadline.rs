@@ -1,5 +1,5 @@
-//! Reads and writes that wait no longer than a deadline, in which time that the other side was kept from running by a busy
-//! machine does not count: it is no target's fault.
+//! Deadlines in which time does not count that a busy machine kept somebody from running: reads and writes that wait for the
+//! other side no longer than that, as it is no target's fault, and work that takes no longer, as its result is to be the same.
 
 use std::{
     fs::File,
@@ -13,15 +13,20 @@ const MOST: u32 = 4;
 /// A wait is not shorter than that.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// How long a process has waited for a CPU: the second number of `/proc/PID/schedstat`
-/// (Documentation/scheduler/sched-stats.rst), of its first thread.
+/// How long a thread has waited for a CPU: the second number of its `schedstat` in /proc
+/// (Documentation/scheduler/sched-stats.rst).
 #[derive(Debug)]
 pub struct Starvation(Option<File>);
 
 impl Starvation {
-    /// Where the kernel does not tell, it is never starved.
+    /// Of the first thread of a process. Where the kernel does not tell, it is never starved.
     pub fn of(pid: u32) -> Self {
         Self(File::open(format!("/proc/{pid}/schedstat")).ok())
+    }
+
+    /// Of this thread.
+    fn own() -> Self {
+        Self(File::open("/proc/thread-self/schedstat").ok())
     }
 
     pub fn so_far(&self) -> Duration {
@@ -33,6 +38,40 @@ impl Starvation {
         };
         Duration::from_nanos(read().unwrap_or(0))
     }
+}
+
+/// Time that work on this thread may take.
+#[derive(Debug)]
+pub struct Allowance {
+    begun: Instant,
+    length: Duration,
+    starvation: Starvation,
+    before: Duration,
+}
+
+impl Allowance {
+    pub fn of(length: Duration) -> Self {
+        let starvation = Starvation::own();
+        Self {
+            begun: Instant::now(),
+            length,
+            before: starvation.so_far(),
+            starvation,
+        }
+    }
+
+    pub fn is_over(&self) -> bool {
+        let elapsed = self.begun.elapsed();
+        elapsed > self.length && {
+            let starved = self.starvation.so_far().saturating_sub(self.before);
+            elapsed > allowed(self.length, starved)
+        }
+    }
+}
+
+/// A deadline of this length for who has been starved for so long.
+fn allowed(length: Duration, starved: Duration) -> Duration {
+    (length + starved).min(length * MOST)
 }
 
 /// A stream with a deadline for each piece that is read or written.
@@ -65,8 +104,7 @@ impl<'a, F: Fn() -> Duration> Deadline<'a, F> {
             match piece(self.stream, left.max(SHORTEST)) {
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     let starved = (self.starved)().saturating_sub(self.before);
-                    let all = (self.length + starved).min(self.length * MOST);
-                    left = all.saturating_sub(begun.elapsed());
+                    left = allowed(self.length, starved).saturating_sub(begun.elapsed());
                     if left.is_zero() {
                         return Err(error);
                     }
@@ -148,6 +186,18 @@ mod tests {
             .unwrap();
         assert_eq!(&bytes, b"late");
         late.join().unwrap();
+    }
+
+    #[test]
+    fn work_may_take_longer_on_a_busy_machine() {
+        assert_eq!(allowed(LENGTH, Duration::ZERO), LENGTH);
+        assert_eq!(allowed(LENGTH, LENGTH), LENGTH * 2);
+        assert_eq!(allowed(LENGTH, LENGTH * 100), LENGTH * MOST);
+        // Who sleeps is not kept from running.
+        let allowance = Allowance::of(LENGTH);
+        assert!(!allowance.is_over());
+        thread::sleep(LENGTH * 2);
+        assert!(allowance.is_over(), "{allowance:?}");
     }
 
     #[test]

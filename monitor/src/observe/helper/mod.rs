@@ -18,6 +18,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use client::{Helper, HelperError};
+pub use deadline::Allowance;
 pub use server::serve;
 
 use crate::{

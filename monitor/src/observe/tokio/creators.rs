@@ -5,7 +5,7 @@
 //! Most of these places are found before anything was made: who calls that function stands in the code, who calls those
 //! that are a library's too, and so on. What is called by a pointer the kernel side asks for when it is met.
 
-use std::{collections::HashSet, rc::Rc, time::Instant};
+use std::{collections::HashSet, rc::Rc};
 
 use super::{
     futures::Names,
@@ -17,7 +17,7 @@ use crate::{
     model::{Frame, Site},
     observe::{
         bpf::tokio_step,
-        helper::Who,
+        helper::{Allowance, Who},
         image::Image,
         memory::{Memory, space::Space as _},
         programs::Placed,
@@ -47,7 +47,7 @@ pub struct Creators<'a> {
 
 impl Creators<'_> {
     /// How creators are found from these functions on, as far as time allows.
-    pub fn steps(&mut self, functions: &[u64], until: Instant) -> Vec<(u64, Step)> {
+    pub fn steps(&mut self, functions: &[u64], allowance: &Allowance) -> Vec<(u64, Step)> {
         let mut steps = Vec::new();
         if functions.is_empty() {
             return steps;
@@ -57,7 +57,7 @@ impl Creators<'_> {
         for _ in 0..MAX_DEPTH {
             let mut next = HashSet::new();
             for branch in branches(&self.placed.program.image, &targets) {
-                if steps.len() >= MAX_STEPS || Instant::now() > until {
+                if steps.len() >= MAX_STEPS || allowance.is_over() {
                     return steps;
                 }
                 let Some(function) = self.module.function_range(branch.at) else {

@@ -5,16 +5,14 @@
 //! many there are now, the mask that picks a shard, and the list's number, which every task of it has in its header. Before
 //! it was one list: its head, its tail, and the number behind or, of a `LocalSet`, before.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, time::Duration};
 
 use super::{
     program::Program,
     task::{HEADER, Header, Status, Vtable},
 };
 use crate::observe::{
+    helper::Allowance,
     memory::{
         Memory,
         space::{Space as _, SpaceExt as _, word},
@@ -111,9 +109,9 @@ impl Search<'_> {
             .collect();
         let pointers = &pointers[..pointers.len().min(MAX_THREADS)];
         let mut handles = HashSet::new();
-        let until = Instant::now() + LONGEST;
+        let allowance = Allowance::of(LONGEST);
         for (handle, place) in self.locals(pointers, everywhere) {
-            if lists.len() >= MAX_LISTS || Instant::now() > until {
+            if lists.len() >= MAX_LISTS || allowance.is_over() {
                 break;
             }
             let is_new = handles.insert(handle);

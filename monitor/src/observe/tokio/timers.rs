@@ -15,7 +15,7 @@ use super::{
     wheels::Wheels,
     world::{self, Sockets},
 };
-use crate::observe::memory::space::word;
+use crate::observe::{helper::Allowance, memory::space::word};
 
 /// Timers of one process, and those of them of which it is not known whom they wake.
 const MAX_TIMERS: usize = 1 << 18;
@@ -63,7 +63,7 @@ pub struct Timers {
     levels: Vec<Range<u64>>,
     left: Vec<Range<u64>>,
     rounds: u32,
-    until: Instant,
+    allowance: Allowance,
     /// The word of a timer at which the table of its waker stands.
     place: Option<usize>,
     /// Timers without a waker that is understood.
@@ -96,7 +96,7 @@ impl Timers {
             left: levels.clone(),
             levels,
             rounds: 0,
-            until: Instant::now() + LONGEST,
+            allowance: Allowance::of(LONGEST),
             place: None,
             strange: Vec::new(),
             tasks: HashSet::new(),
@@ -133,7 +133,7 @@ impl Timers {
                 self.is_broken |= self.read(slot) == End::Broken;
             }
             let has_room = self.count < MAX_TIMERS && self.unknown.len() + self.strange.len() < MAX_UNKNOWN;
-            if !has_room || Instant::now() > self.until {
+            if !has_room || self.allowance.is_over() {
                 self.is_whole = false;
                 return false;
             }

@@ -4,10 +4,7 @@
 //!
 //! A waker stays there until something comes, also when its task waits for something else besides, or by now.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, time::Duration};
 
 use super::{
     blocks::Blocks,
@@ -15,9 +12,12 @@ use super::{
     lists::{handle_words, is_pointer},
     wakers::Wakers,
 };
-use crate::observe::memory::{
-    Memory,
-    space::{SpaceExt as _, word},
+use crate::observe::{
+    helper::Allowance,
+    memory::{
+        Memory,
+        space::{SpaceExt as _, word},
+    },
 };
 
 /// Words around the ends of a list, and at which of them these are.
@@ -124,9 +124,9 @@ fn is_driver(words: &[u64]) -> bool {
 
 /// Adds the tasks that wait for what is in a list; whether all of it was read.
 pub fn read(blocks: &mut Blocks, wakers: &mut Wakers, ends: u64, tasks: &mut HashSet<u64>) -> bool {
-    let until = Instant::now() + LONGEST;
+    let allowance = Allowance::of(LONGEST);
     (0..TRIES).any(|number| {
-        let has_time = number == 0 || Instant::now() < until;
+        let has_time = number == 0 || !allowance.is_over();
         blocks.clear();
         has_time && read_once(blocks, wakers, ends, tasks)
     })

@@ -9,7 +9,7 @@ use super::{
     maker::{Maker, counted, line_of, stacks_by},
 };
 use crate::{
-    counted::{Counted, assert_untold, until, watch},
+    counted::{Counted, assert_untold, until, until_seen, watch},
     support::{Daemon, Process},
 };
 
@@ -64,7 +64,7 @@ fn assert_counts(build: (&str, Flavor)) {
         };
         seen.len() == expected.len() && expected.iter().all(is_told)
     };
-    until(&format!("{expected:?} ({build:?})"), || is_expected(&seen()));
+    until_seen(&format!("{expected:?} ({build:?})"), seen, is_expected);
     // It stays so.
     thread::sleep(Duration::from_millis(600));
     assert!(is_expected(&seen()), "{build:?}: {:?}", seen());

@@ -1,12 +1,12 @@
 //! What is answered of who makes tasks.
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{rc::Rc, sync::Arc};
 
 use super::{Inspector, STEP, memory};
 use crate::{
     identify,
     observe::{
-        helper::Who,
+        helper::{Allowance, Who},
         programs::Unknown,
         thread::spawns::Origin,
         tokio::{
@@ -31,11 +31,11 @@ impl Inspector {
     ) -> Result<Option<Births>, Unknown> {
         let number = self.program(who)?.program.number;
         let known = self.makers.get(&number).cloned();
-        let until = Instant::now() + STEP;
+        let allowance = Allowance::of(STEP);
         let found = self.creators(who, code, |creators| {
             let makers = known.unwrap_or_else(|| {
                 let functions = Functions::find(&creators.placed.program.image, &creators.module);
-                let steps = creators.steps(&functions.spawns, until);
+                let steps = creators.steps(&functions.spawns, &allowance);
                 Rc::new(Makers { functions, steps })
             });
             let births = births::find(who, creators.placed, &makers.functions, creators.memory);
