@@ -11,5 +11,6 @@ pub mod model;
 pub mod observe;
 pub mod pipeline;
 pub mod rights;
+pub mod scheduling;
 pub mod series;
 pub mod target;

@@ -27,6 +27,7 @@ use crate::{
     },
     model::Snapshot,
     pipeline::Monitor,
+    scheduling,
 };
 
 /// How long open connections may delay the end.
@@ -133,6 +134,7 @@ async fn serve(
     let sweeper = std::thread::Builder::new()
         .name("sweeper".to_owned())
         .spawn(move || {
+            let _ = scheduling::give_way();
             let orders = Orders { orders, woken };
             if let Err(error) = sweep(monitor, &publish, interval, state_file.as_deref(), &orders) {
                 let _ = failed.send(error);

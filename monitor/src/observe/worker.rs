@@ -17,7 +17,10 @@ use super::{
     helper::{Helper, HelperError, HelperOptions, Who},
     programs::Unknown,
 };
-use crate::model::{Cause, ProcessId};
+use crate::{
+    model::{Cause, ProcessId},
+    scheduling,
+};
 
 /// How long a process is left alone that did not answer in time.
 const LEFT_ALONE: Duration = Duration::from_secs(600);
@@ -161,9 +164,10 @@ impl<R: Runtime> Worker<R> {
             helper_pid: Arc::clone(&helper_pid),
             processes: HashMap::new(),
         };
-        thread::Builder::new()
-            .name(R::TASKS.to_owned())
-            .spawn(move || clerk.work(&ordered, &tell))?;
+        thread::Builder::new().name(R::TASKS.to_owned()).spawn(move || {
+            let _ = scheduling::give_way();
+            clerk.work(&ordered, &tell);
+        })?;
         Ok(Self {
             orders,
             looked,

@@ -20,6 +20,8 @@ use crate::workspace;
 const VERSION: &str = "1.27";
 const ROUNDS: usize = 5;
 const MANY: usize = 100_000;
+/// How long `run` looks at them.
+const WATCHED: Duration = Duration::from_secs(8);
 const MOST: usize = 1_000_000;
 
 /// A program with so many blocked goroutines of four kinds, its profiles on a socket, and a ticker that keeps how
@@ -108,8 +110,16 @@ pub fn snapshot() -> Result<()> {
     let row = |what: &str, time: f64, late: f64| println!("{what:<30}{:>8.1} ms {late:>8.2} ms", time * 1e3);
     row("one look, all stacks, names", one_look, all);
     row("two looks, which tell who waits", ours, own);
+    load.latency()?;
+    std::thread::sleep(WATCHED);
+    let unwatched = load.latency()?.as_secs_f64() * 1e3;
     let later = later_look(&pid)?;
-    println!("a look of `run` when all is known {:>5.1} ms", later * 1e3);
+    row(
+        "a look of `run`, all is known",
+        later,
+        load.latency()?.as_secs_f64() * 1e3,
+    );
+    println!("    (8 s of them, two a second; while nobody looks for as long: {unwatched:.2} ms)");
     row("goroutine?debug=1", debug1, one);
     row("goroutine?debug=2", debug2, two);
     row("taskleak stacks, as text", stacks, all);
@@ -256,7 +266,7 @@ fn later_look(pid: &str) -> Result<f64> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()?;
-    std::thread::sleep(Duration::from_secs(8));
+    std::thread::sleep(WATCHED);
     child.kill()?;
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -5,33 +5,28 @@ mod stacks;
 use std::{
     collections::HashSet,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::mpsc::Receiver,
 };
 
 use super::{
-    frames,
-    goroutine::Decoded,
-    points,
+    frames, points,
     program::{Program, Unknown},
-    protocol::{Answer, Batch, Begun, MAX_NAMED, MAX_SITES, MAX_STACKS, Named, Question, Record},
-    reads::{bubbles, check, list, read, threads},
+    protocol::{Answer, Batch, Begun, MAX_NAMED, MAX_SITES, Named, Question, Record},
+    reading::{self, Part},
+    reads::{bubbles, check, list, threads},
     sites,
 };
 use crate::observe::{
     helper::Who,
     memory::Memory,
-    monotonic,
     programs::{Placed, Programs},
 };
-
-/// Goroutines that are read at once: 8 MiB of them.
-const BATCH: usize = 16 << 10;
 
 /// A walk over a process's goroutines.
 struct Walk {
     who: Who,
-    whole: bool,
-    /// Addresses still to be read, in falling order, each with its place in the runtime's list.
-    left: Vec<(u64, u32)>,
+    /// What has been read.
+    parts: Receiver<Part>,
 }
 
 /// Reads goroutines of other processes. It belongs into a process that may hang or die.
@@ -121,50 +116,38 @@ impl Inspector {
             reasons: program.reasons.clone(),
             traces_labels: program.traces_labels(bias, &memory),
         };
-        self.walk = Some(Walk { who, whole, left });
+        let parts = reading::begin(program.offsets, memory, left, whole);
+        let parts = parts.map_err(|error| Unknown::Unreadable(error.to_string()))?;
+        self.walk = Some(Walk { who, parts });
         Ok(begun)
     }
 
     fn next(&mut self) -> Result<Batch, Unknown> {
-        let Some(mut walk) = self.walk.take() else {
+        let Some(walk) = self.walk.take() else {
             return Err(Unknown::Unreadable("no walk was begun".to_owned()));
         };
         let placed = self.program(walk.who)?;
         let Placed { bias, program, .. } = &placed;
         let mut memory = memory(walk.who)?;
-        // Stacks are read while the goroutines are still in the processor's cache, which they are looked up in again.
-        let length = if walk.whole { MAX_STACKS } else { BATCH };
-        let from = walk.left.len().saturating_sub(length);
-        let mut places = walk.left.split_off(from);
-        places.reverse();
-        let addresses: Vec<u64> = places.iter().map(|(address, _)| *address).collect();
-        let mut batch = Batch {
-            began: monotonic(),
-            is_last: walk.left.is_empty(),
-            ..Batch::default()
+        let Ok(part) = walk.parts.recv() else {
+            return Err(Unknown::Unreadable("who reads it has died".to_owned()));
         };
-        let mut goroutines = Vec::with_capacity(addresses.len());
-        let mut orders = Vec::with_capacity(addresses.len());
-        for (decoded, (_, order)) in read(program, &mut memory, &addresses).into_iter().zip(places) {
-            match decoded {
-                Decoded::Live(goroutine) => {
-                    goroutines.push(goroutine);
-                    orders.push(order);
-                }
-                Decoded::Dead => {}
-                Decoded::Invalid => batch.unreadable += 1,
-            }
-        }
-        batch.ended = monotonic();
-        if walk.whole {
-            batch.stacks = Some(self.whole_stacks(walk.who, &placed, &mut memory, &goroutines));
-        }
+        let Part {
+            began,
+            ended,
+            goroutines,
+            places,
+            unreadable,
+            stacks,
+            is_last,
+        } = part;
+        let stacks = stacks.map(|read| self.whole_stacks(walk.who, &placed, &mut memory, &goroutines, read));
         let threads = threads(program, &mut memory, &goroutines);
         let bubbles = bubbles(program, &mut memory, &goroutines);
-        batch.records = goroutines
+        let records = goroutines
             .iter()
             .zip(threads)
-            .zip(orders)
+            .zip(places)
             .map(|((goroutine, thread), order)| Record {
                 address: goroutine.address,
                 id: goroutine.id,
@@ -183,10 +166,17 @@ impl Inspector {
                 bubble: bubbles.get(&goroutine.bubble).copied().unwrap_or(0),
             })
             .collect();
-        if !batch.is_last {
+        if !is_last {
             self.walk = Some(walk);
         }
-        Ok(batch)
+        Ok(Batch {
+            began,
+            ended,
+            records,
+            stacks,
+            unreadable,
+            is_last,
+        })
     }
 
     fn name(&mut self, who: Who, stacks: &[Vec<u64>]) -> Result<Vec<Named>, Unknown> {

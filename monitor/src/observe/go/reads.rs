@@ -7,10 +7,12 @@ use std::{
 
 use super::{
     goroutine::{Decoded, Goroutine, Status},
+    offsets::Offsets,
     program::{Program, Unknown},
 };
 use crate::observe::memory::{
     Memory,
+    gather::Gathered,
     space::{SpaceExt as _, word},
 };
 
@@ -57,8 +59,7 @@ pub fn list(program: &Program, bias: u64, memory: &mut Memory) -> Result<Vec<u64
     Err(unreadable("its list of goroutines cannot be read".to_owned()))
 }
 
-pub fn read(program: &Program, memory: &mut Memory, addresses: &[u64]) -> Vec<Decoded> {
-    let offsets = program.offsets;
+pub fn read(offsets: &'static Offsets, memory: &mut Memory, addresses: &[u64]) -> Vec<Decoded> {
     let place = |address: &u64| *address..address.saturating_add(offsets.size);
     let places: Vec<Range<u64>> = addresses.iter().map(place).collect();
     let gathered = memory.gather(&places, GAP);
@@ -120,8 +121,18 @@ pub fn bubbles(program: &Program, memory: &mut Memory, goroutines: &[Goroutine])
     bubbles.into_iter().zip(numbers).collect()
 }
 
-/// The parts of the next stacks that are read at once, and how many these are.
-pub fn some_stacks(found: &[Decoded], order: &[usize]) -> (usize, Vec<Range<u64>>) {
+/// The order in which stacks lie in memory.
+pub fn order(found: &[Decoded]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..found.len()).collect();
+    order.sort_unstable_by_key(|number| match &found[*number] {
+        Decoded::Live(goroutine) => goroutine.sp,
+        _ => 0,
+    });
+    order
+}
+
+/// The used parts of the next stacks, as many as are read at once, and how many these are.
+pub fn stacks(memory: &mut Memory, found: &[Decoded], order: &[usize]) -> (usize, Gathered) {
     let mut places = Vec::new();
     let mut length = 0;
     for number in order {
@@ -137,7 +148,7 @@ pub fn some_stacks(found: &[Decoded], order: &[usize]) -> (usize, Vec<Range<u64>
         }
         places.push(if place.start < place.end { place } else { 0..0 });
     }
-    (places.len(), places)
+    (places.len(), memory.gather(&places, 0))
 }
 
 /// Whether the table of offsets fits: of a goroutine what it runs is a function's beginning, and so on.
@@ -146,7 +157,7 @@ pub fn check(program: &Program, bias: u64, memory: &mut Memory) -> Result<(), Un
     let some = &addresses[..addresses.len().min(CHECKED)];
     let (mut live, mut sound) = (0, 0);
     let mut ids = HashSet::new();
-    for decoded in read(program, memory, some) {
+    for decoded in read(program.offsets, memory, some) {
         match decoded {
             Decoded::Dead => {}
             Decoded::Invalid => live += 1,

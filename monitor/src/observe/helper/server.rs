@@ -12,7 +12,7 @@ use super::{Asked, MAX_READ, Reply, Request, receive, send};
 use crate::{
     identify::{Inspector, Options, modules},
     observe::{go, memory::read_present, thread::holders::is_private, tokio},
-    rights,
+    rights, scheduling,
 };
 
 /// Bytes of memory of its own that the helper may ask for: what a hostile file makes it ask for beyond is refused. Files that
@@ -35,6 +35,7 @@ pub fn serve(debug_dirs: impl Iterator<Item = PathBuf>) -> io::Result<()> {
     }
     // It works with more just as well.
     let _ = rights::keep_reading();
+    let _ = scheduling::give_way();
     keep_memory();
     limit(Resource::Data, MAX_MEMORY);
     limit(Resource::Core, 0);

@@ -9,7 +9,7 @@ use super::{
         poll,
         program::{Program, Unknown},
         protocol::{MAX_STACKS, Outcome, Stacks, Wanted},
-        reads::{read, some_stacks},
+        reading, reads,
         stack::{Copied, Pcs},
         timers,
     },
@@ -19,7 +19,7 @@ use crate::{
     model::Labels,
     observe::{
         helper::Who,
-        memory::{Memory, space::Space as _},
+        memory::{Memory, gather::Gathered, space::Space as _},
         monotonic,
         programs::Placed,
     },
@@ -31,7 +31,7 @@ impl Inspector {
         let placed = self.program(who)?;
         let mut memory = memory(who)?;
         let addresses: Vec<u64> = wanted.iter().map(|wanted| wanted.address).collect();
-        let mut found = read(&placed.program, &mut memory, &addresses);
+        let mut found = reads::read(placed.program.offsets, &mut memory, &addresses);
         for (wanted, found) in wanted.iter().zip(&mut found) {
             match found {
                 Decoded::Live(goroutine) if is_still(goroutine, wanted) => {}
@@ -39,7 +39,8 @@ impl Inspector {
                 _ => *found = Decoded::Dead,
             }
         }
-        Ok(self.unwound(who, &placed, &mut memory, &found))
+        let order = reads::order(&found);
+        Ok(self.unwound(who, &placed, &mut memory, &found, &order, None))
     }
 
     /// Stacks of all of these that do not run, and the labels of all. They may run at any moment: they are looked at once
@@ -50,6 +51,7 @@ impl Inspector {
         placed: &Placed<Program>,
         memory: &mut Memory,
         goroutines: &[Goroutine],
+        read: reading::Stacks,
     ) -> Stacks {
         let Placed { bias, program, .. } = placed;
         let image = program.functions.space();
@@ -59,14 +61,15 @@ impl Inspector {
         };
         let sets = goroutines.iter().map(|goroutine| goroutine.labels).collect();
         let known = labels::read(Form::of(program.version.minor), memory, sets, constant);
-        let stands = |goroutine: &Goroutine| match goroutine.status {
-            Status::Running => Decoded::Dead,
-            _ => Decoded::Live(goroutine.clone()),
-        };
-        let found: Vec<Decoded> = goroutines.iter().map(stands).collect();
-        let mut answer = self.unwound(who, placed, memory, &found);
+        let reading::Stacks {
+            found,
+            order,
+            count,
+            copied,
+        } = read;
+        let mut answer = self.unwound(who, placed, memory, &found, &order, Some((count, copied)));
         let addresses: Vec<u64> = goroutines.iter().map(|goroutine| goroutine.address).collect();
-        let later = read(program, memory, &addresses);
+        let later = reads::read(program.offsets, memory, &addresses);
         // As long as a goroutine has them, nothing else can lie there.
         let still = goroutines.iter().zip(&later).map(|(before, found)| match found {
             Decoded::Live(now) if (now.id, now.labels) == (before.id, before.labels) => now.labels,
@@ -82,13 +85,15 @@ impl Inspector {
         answer
     }
 
-    /// The stacks of those that live.
+    /// The stacks of those that live, in the order in which they lie. `copied`: the first of them, and how many these are.
     fn unwound(
         &mut self,
         who: Who,
         placed: &Placed<Program>,
         memory: &mut Memory,
         found: &[Decoded],
+        order: &[usize],
+        mut copied: Option<(usize, Gathered)>,
     ) -> Stacks {
         let Placed { bias, program, .. } = placed;
         let mut answer = Stacks {
@@ -98,17 +103,13 @@ impl Inspector {
         let timed = self.timed(who, placed, memory, found);
         answer.timers_unread = matches!(&self.timers, Some((_, None)));
         let mut numbers = HashMap::new();
-        let mut order: Vec<usize> = (0..found.len()).collect();
-        order.sort_unstable_by_key(|number| match &found[*number] {
-            Decoded::Live(goroutine) => goroutine.sp,
-            _ => 0,
-        });
-        let mut rest = order.as_slice();
+        let mut rest = order;
         while !rest.is_empty() {
-            let (some, places) = some_stacks(found, rest);
+            let (some, copied) = copied
+                .take()
+                .unwrap_or_else(|| reads::stacks(memory, found, rest));
             let (now, later) = rest.split_at(some);
             rest = later;
-            let copied = memory.gather(&places, 0);
             for (place, number) in now.iter().enumerate() {
                 let goroutine = match &found[*number] {
                     Decoded::Live(goroutine) => goroutine,
