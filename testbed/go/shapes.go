@@ -17,7 +17,10 @@ import (
 	"time"
 )
 
-func init() { scenarios["shapes"] = spawnShapes }
+func init() {
+	scenarios["shapes"] = spawnShapes
+	scenarios["large"] = spawnLarge
+}
 
 type pair[K comparable, V any] struct{ m map[K]V }
 
@@ -102,6 +105,14 @@ func largeFrame() {
 	}
 	<-never
 	fmt.Fprint(io.Discard, buffer[100])
+}
+
+func spawnLarge() { go leakLarge() }
+
+//go:noinline
+func leakLarge() {
+	begun.Done()
+	largeFrame()
 }
 
 //go:noinline

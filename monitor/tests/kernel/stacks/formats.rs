@@ -287,6 +287,18 @@ fn profiles_of_goroutines_count_them() {
     );
 }
 
+/// More of them than is read at once, among others.
+#[test]
+fn stacks_may_be_large() {
+    let scenarios = ["large=300", "chan_receive=200", "large=300"];
+    let Some(target) = bed::start("stacks::large", "1.27", Flavor::Plain, &scenarios) else {
+        return;
+    };
+    let document = json(target.pid(), &[]);
+    let at = |function: &str| tasks(&document, |task| functions(&document, task).contains(&function)).len();
+    assert_eq!((at("main.leakLarge"), at("main.leakChanReceive")), (600, 200));
+}
+
 #[test]
 fn a_pattern_that_is_none_is_named() {
     let output = stacks(std::process::id(), &["--site", "a("]);
