@@ -347,7 +347,7 @@ impl Running {
             _ => HelperError::Failed(error),
         };
         let mut stream = Deadline::new(&mut self.stream, deadline, || self.starvation.so_far());
-        send(&mut stream, asked).map_err(late)?;
+        send(&mut stream, asked, &mut Vec::new()).map_err(late)?;
         receive(&mut stream).map_err(late)
     }
 

@@ -34,6 +34,8 @@ pub const ARGUMENT: &str = "--helper";
 pub const MAX_READ: usize = 64 * 1024;
 /// Longest message; a longer one is an error.
 const MAX_MESSAGE: u32 = 4 * 1024 * 1024;
+/// Bytes that its length takes.
+const LENGTH: usize = 4;
 
 /// What the helper is started with.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -157,16 +159,19 @@ impl Who {
     }
 }
 
-/// A message is its length in 4 bytes and its postcard form.
-fn send<T: Serialize>(stream: &mut impl Write, message: &T) -> io::Result<()> {
-    let bytes = postcard::to_allocvec(message).map_err(io::Error::other)?;
-    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-    stream.write_all(&length.to_le_bytes())?;
-    stream.write_all(&bytes)
+/// A message is its length in 4 bytes and its postcard form. `buffer`: what it is put together in, whatever is in it; large
+/// ones grow by what is left of earlier ones.
+fn send<T: Serialize>(stream: &mut impl Write, message: &T, buffer: &mut Vec<u8>) -> io::Result<()> {
+    buffer.clear();
+    buffer.extend([0; LENGTH]);
+    *buffer = postcard::to_extend(message, std::mem::take(buffer)).map_err(io::Error::other)?;
+    let length = u32::try_from(buffer.len() - LENGTH).map_err(io::Error::other)?;
+    buffer[..LENGTH].copy_from_slice(&length.to_le_bytes());
+    stream.write_all(buffer)
 }
 
 fn receive<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<T> {
-    let mut length = [0; 4];
+    let mut length = [0; LENGTH];
     stream.read_exact(&mut length)?;
     let length = u32::from_le_bytes(length);
     if length > MAX_MESSAGE {
@@ -217,7 +222,7 @@ mod tests {
                 stack: stack.clone(),
             };
             let mut sent = Vec::new();
-            send(&mut sent, &Request::Birth(birth)).unwrap();
+            send(&mut sent, &Request::Birth(birth), &mut Vec::new()).unwrap();
             let Request::Birth(received) = receive(&mut sent.as_slice()).unwrap() else { panic!() };
             prop_assert_eq!((received.stack, received.start_routine, received.argument), (stack, at, !at));
             prop_assert!(receive::<Request>(&mut &sent[..cut.index(sent.len())]).is_err());
@@ -226,31 +231,24 @@ mod tests {
 
     #[test]
     fn messages_come_back_as_they_were_sent() {
-        let mut stream = Vec::new();
-        send(
-            &mut stream,
-            &Request::Read {
-                tid: 7,
+        let mut buffer = vec![9; 1_000];
+        for tid in [7, 8] {
+            let mut stream = Vec::new();
+            let asked = Request::Read {
+                tid,
                 address: u64::MAX,
                 length: 16,
-            },
-        )
-        .unwrap();
-        let request: Request = receive(&mut stream.as_slice()).unwrap();
-        assert!(matches!(
-            request,
-            Request::Read {
-                tid: 7,
-                address: u64::MAX,
-                length: 16
-            }
-        ));
+            };
+            send(&mut stream, &asked, &mut buffer).unwrap();
+            let received: Request = receive(&mut stream.as_slice()).unwrap();
+            assert_eq!(format!("{received:?}"), format!("{asked:?}"));
+        }
     }
 
     #[test]
     fn broken_messages_are_errors() {
         let mut stream = Vec::new();
-        send(&mut stream, &Reply::Bytes(Some(vec![1, 2, 3]))).unwrap();
+        send(&mut stream, &Reply::Bytes(Some(vec![1, 2, 3])), &mut Vec::new()).unwrap();
         for length in 0..stream.len() {
             assert!(receive::<Reply>(&mut &stream[..length]).is_err(), "{length}");
         }

@@ -46,6 +46,7 @@ pub fn serve(debug_dirs: impl Iterator<Item = PathBuf>) -> io::Result<()> {
         ..Options::default()
     });
     let mut runtimes = Runtimes::default();
+    let mut buffer = Vec::new();
     loop {
         let asked: Asked = match receive(&mut stream) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
@@ -55,6 +56,7 @@ pub fn serve(debug_dirs: impl Iterator<Item = PathBuf>) -> io::Result<()> {
         send(
             &mut stream,
             &answer(&mut inspector, &mut runtimes, &asked.request),
+            &mut buffer,
         )?;
         runtimes.go.read_ahead();
     }

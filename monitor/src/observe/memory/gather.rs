@@ -1,6 +1,6 @@
 //! Reads of many small places of another process, few calls for all of them, none of a page that is not there.
 
-use std::{io, ops::Range};
+use std::{io, mem::MaybeUninit, ops::Range};
 
 use super::{
     present::{self, PAGE, Pages},
@@ -96,8 +96,7 @@ impl Memory {
             let from = from as usize;
             parts.push(Some(from..from + (place.end - place.start) as usize));
         }
-        let mut bytes = vec![0; length as usize];
-        let broken = self.read(&spans, &mut bytes);
+        let (bytes, broken) = self.read(&spans, length as usize);
         for part in &mut parts {
             let hit = |part: &Range<usize>| {
                 let touches = |hole: &Range<usize>| hole.start < part.end && part.start < hole.end;
@@ -110,8 +109,11 @@ impl Memory {
         Gathered { bytes, parts }
     }
 
-    /// Reads the spans one behind the other, and returns what of the bytes could not be read.
-    fn read(&self, spans: &[Range<u64>], bytes: &mut [u8]) -> Vec<Range<usize>> {
+    /// Reads the spans, which are so long together, one behind the other; and says what of the bytes could not be read.
+    fn read(&self, spans: &[Range<u64>], length: usize) -> (Vec<u8>, Vec<Range<usize>>) {
+        // Megabytes of them are read: they are not written twice.
+        let mut bytes = Vec::with_capacity(length);
+        let room = &mut bytes.spare_capacity_mut()[..length];
         let mut broken = Vec::new();
         let (mut next, mut at) = (0, 0);
         while next < spans.len() {
@@ -120,7 +122,7 @@ impl Memory {
                 .iter()
                 .map(|span| (span.end - span.start) as usize)
                 .sum::<usize>();
-            let mut read = present::read(self.tid, some, &mut bytes[at..at + length]);
+            let mut read = present::read_new(self.tid, some, &mut room[at..at + length]);
             for span in some {
                 let length = (span.end - span.start) as usize;
                 at += length;
@@ -128,12 +130,16 @@ impl Memory {
                 if read < length {
                     // It went meanwhile; what lies behind it may be there.
                     broken.push(at - length..at);
+                    room[at - length + read..at].fill(MaybeUninit::new(0));
                     break;
                 }
                 read -= length;
             }
         }
-        broken
+        assert_eq!(at, length, "the spans' length");
+        // SAFETY: each span was read, or what could not be was filled, and together they are that long.
+        unsafe { bytes.set_len(length) };
+        (bytes, broken)
     }
 
     fn is_present(&mut self, place: &Range<u64>) -> bool {

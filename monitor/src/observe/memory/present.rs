@@ -4,7 +4,7 @@
 //! may sleep for ever. `/proc/PID/pagemap` (Documentation/admin-guide/mm/pagemap.rst) tells before. The page may
 //! still go between the two: whoever reads must bear to be killed.
 
-use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _};
+use std::{fs::File, io, mem::MaybeUninit, ops::Range, os::unix::fs::FileExt as _};
 
 pub const PAGE: u64 = 4096;
 /// Bit 63 of a pagemap entry: the page is present.
@@ -72,6 +72,13 @@ impl Pages {
 /// Reads the parts of another process's memory that are told, one behind the other, and returns how many bytes
 /// there were before the first that could not be read. `tid` is any live thread of it.
 pub fn read(tid: u32, parts: &[Range<u64>], bytes: &mut [u8]) -> usize {
+    let bytes = std::ptr::from_mut(bytes) as *mut [MaybeUninit<u8>];
+    // SAFETY: the same bytes, into which nothing is written but bytes.
+    read_new(tid, parts, unsafe { &mut *bytes })
+}
+
+/// The same into bytes that nothing has been written to: so many of the first have been afterwards.
+pub fn read_new(tid: u32, parts: &[Range<u64>], bytes: &mut [MaybeUninit<u8>]) -> usize {
     let local = libc::iovec {
         iov_base: bytes.as_mut_ptr().cast(),
         iov_len: bytes.len(),
