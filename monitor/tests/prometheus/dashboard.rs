@@ -250,8 +250,8 @@ pub fn has_data(prometheus: &Server, instance: &str) {
     let chosen = [
         ("job", "taskleak"),
         ("instance", instance),
-        ("comm", "(demo|blockers)"),
-        ("kind", "thread"),
+        ("comm", "(demo|blockers|full)"),
+        ("kind", "(thread|tokio)"),
         ("site", "(wait_for_reply|next_job)"),
     ];
     for values in [everything.as_slice(), &chosen] {
@@ -275,8 +275,8 @@ pub fn has_data(prometheus: &Server, instance: &str) {
         let expected: &[&str] = match text(&variable["name"]) {
             "job" => &["taskleak"],
             "instance" => &[instance],
-            "comm" => &["blockers", "demo"],
-            "kind" => &["thread"],
+            "comm" => &["blockers", "demo", "full"],
+            "kind" => &["thread", "tokio"],
             "site" => &["next_job", "wait_for_reply"],
             other => panic!("{other}"),
         };
@@ -289,7 +289,7 @@ pub fn has_data(prometheus: &Server, instance: &str) {
             .collect()
     };
     assert_eq!(answers("Leaking groups")[0][0].1, 1.0);
-    assert_eq!(answers("Processes watched")[0][0].1, 3.0);
+    assert_eq!(answers("Processes watched")[0][0].1, 4.0);
     assert_eq!(answers("Not seen completely")[0][0].1, 1.0);
     let causes = answers("Not seen completely, by cause");
     assert_eq!(causes[0][0].0, serde_json::json!({"cause": "stopped"}));

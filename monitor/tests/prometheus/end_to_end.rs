@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, process::Command};
 
 use serde_json::Value;
-use testbed::{Program, Target};
+use testbed::{
+    Program, Socket, Target,
+    tokio::{self, Flavor, NEWEST},
+};
 
 use crate::{
     dashboard,
@@ -26,6 +29,15 @@ const QUICK: [&str; 8] = [
 fn start(program: Program, scenarios: &[&str]) -> Option<Target> {
     let target = Target::start(program, scenarios);
     testbed::or_skip("prometheus::end_to_end", target).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// A program of tokio's that makes tasks when it is asked to.
+fn keeper(socket: &Socket) -> Option<Target> {
+    let started = tokio::build(NEWEST, Flavor::Debug).and_then(|mut command| {
+        tokio::answer_on(&mut command, socket);
+        Target::start_command(command, &[])
+    });
+    testbed::or_skip("prometheus::end_to_end", started).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// Debian's reads its templates from one place, whatever it is told: where it was only unpacked, they are put there for
@@ -110,8 +122,14 @@ fn a_leak_fires_at_alertmanager_and_pools_beside_it_do_not() {
         return;
     };
     stopped.signal(libc::SIGSTOP).unwrap();
+    // One that will keep some of its tasks' handles, and no more than these.
+    let socket = Socket::new("end-to-end");
+    let Some(keeper) = keeper(&socket) else {
+        return;
+    };
     let folder = Folder::new("end-to-end");
-    let pids = format!("{},{},{}", demo.pid(), healthy.pid(), stopped.pid());
+    let pids = [&demo, &healthy, &stopped, &keeper].map(|target| target.pid().to_string());
+    let pids = pids.join(",");
     let monitor = Taskleak::run(&[["--pid", &pids].as_slice(), &QUICK].concat());
     let alertmanager = alertmanager(&folder);
     let prometheus = prometheus(&folder, &monitor.address, &alertmanager.address);
@@ -121,6 +139,8 @@ fn a_leak_fires_at_alertmanager_and_pools_beside_it_do_not() {
         || alerts(&alertmanager).into_iter().next(),
         || format!("{:#?}", prometheus.query("taskleak_verdict")),
     );
+    // By now it is watched who ends.
+    tokio::ask(&socket, "short 3").unwrap();
     let labels = &first["labels"];
     let pid = demo.pid().to_string();
     for (label, value) in [
@@ -189,6 +209,12 @@ fn a_leak_fires_at_alertmanager_and_pools_beside_it_do_not() {
         || format!("{:#?}", prometheus.query("site:taskleak_replicas_growing:count")),
     );
 
+    let kept = format!("sum(taskleak_kept_tasks{{pid=\"{}\"}})", keeper.pid());
+    until(
+        "three tasks that have ended are kept",
+        || (prometheus.query(&kept).first()?.1 == 3.0).then_some(()),
+        || format!("{:#?}", prometheus.query("taskleak_kept_tasks")),
+    );
     dashboard::has_data(&prometheus, &monitor.address);
     judges_the_same(&prometheus);
 }
