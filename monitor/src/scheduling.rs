@@ -13,11 +13,7 @@ const SLICE: Duration = Duration::from_micros(100);
 /// # Errors
 /// When the kernel refuses: then slices are as long as everybody's.
 pub fn give_way() -> io::Result<()> {
-    let size = mem::size_of::<libc::sched_attr>();
-    // SAFETY: plain numbers, for which all bits at zero are a value.
-    let mut attributes: libc::sched_attr = unsafe { mem::zeroed() };
-    // SAFETY: the kernel writes no more than the size that it is told.
-    done(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) })?;
+    let mut attributes = attributes()?;
     // Whoever chose another policy for us knows why.
     if attributes.sched_policy != libc::SCHED_OTHER as u32 {
         return Ok(());
@@ -25,6 +21,16 @@ pub fn give_way() -> io::Result<()> {
     attributes.sched_runtime = SLICE.as_nanos() as u64;
     // SAFETY: reads the structure, whose size it tells.
     done(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) })
+}
+
+/// How this thread is scheduled.
+fn attributes() -> io::Result<libc::sched_attr> {
+    // SAFETY: plain numbers, for which all bits at zero are a value.
+    let mut attributes: libc::sched_attr = unsafe { mem::zeroed() };
+    let size = mem::size_of_val(&attributes);
+    // SAFETY: the kernel writes no more than the size that it is told.
+    done(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) })?;
+    Ok(attributes)
 }
 
 fn done(result: libc::c_long) -> io::Result<()> {
@@ -40,11 +46,7 @@ mod tests {
 
     /// The policy of this thread, its nice value, and its slice.
     fn now() -> (u32, i32, u64) {
-        // SAFETY: as above.
-        let mut attributes: libc::sched_attr = unsafe { mem::zeroed() };
-        let size = mem::size_of::<libc::sched_attr>();
-        // SAFETY: as above.
-        done(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) }).unwrap();
+        let attributes = attributes().unwrap();
         (
             attributes.sched_policy,
             attributes.sched_nice,

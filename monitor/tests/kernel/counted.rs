@@ -19,11 +19,7 @@ pub fn watch(pid: u32, more: &[&str]) -> Daemon {
 }
 
 pub fn until(what: &str, condition: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "not {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
+    until_seen(what, condition, |is_so| *is_so);
 }
 
 /// Looks until what is seen is as expected.

@@ -11,7 +11,10 @@ use std::{
 
 use testbed::Program;
 
-use crate::support::{Daemon, counts, exe, in_pid_namespace, start, stderr, taskleak};
+use crate::{
+    counted::until_seen,
+    support::{Daemon, counts, exe, in_pid_namespace, start, stderr, taskleak},
+};
 
 #[test]
 fn every_page_answers() {
@@ -261,16 +264,11 @@ fn the_unix_socket_is_its_owners_alone_and_shows_stacks() {
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     // A pass does not wait for stacks for long: on a busy machine they come with one of the next.
-    let begun = Instant::now();
-    loop {
-        let answer = ask_socket(&path, "/api/v1/snapshot");
+    let look = || ask_socket(&path, "/api/v1/snapshot");
+    until_seen("told with its stack", look, |answer| {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        if answer.contains("\"stack\":[") && answer.contains("locks.c") {
-            break;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(30), "{answer}");
-        thread::sleep(Duration::from_millis(100));
-    }
+        answer.contains("\"stack\":[") && answer.contains("locks.c")
+    });
     let over_tcp = daemon.get("/api/v1/snapshot").2;
     assert!(
         !over_tcp.contains("\"stack\":[") && !over_tcp.contains("locks.c"),

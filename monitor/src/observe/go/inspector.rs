@@ -132,22 +132,15 @@ impl Inspector {
         let Ok(part) = walk.parts.recv() else {
             return Err(Unknown::Unreadable("who reads it has died".to_owned()));
         };
-        let Part {
-            began,
-            ended,
-            goroutines,
-            places,
-            unreadable,
-            stacks,
-            is_last,
-        } = part;
-        let stacks = stacks.map(|read| self.whole_stacks(walk.who, &placed, &mut memory, &goroutines, read));
+        let goroutines = part.goroutines;
+        let whole = |read| self.whole_stacks(walk.who, &placed, &mut memory, &goroutines, read);
+        let stacks = part.stacks.map(whole);
         let threads = threads(program, &mut memory, &goroutines);
         let bubbles = bubbles(program, &mut memory, &goroutines);
         let records = goroutines
             .iter()
             .zip(threads)
-            .zip(places)
+            .zip(part.places)
             .map(|((goroutine, thread), order)| Record {
                 address: goroutine.address,
                 id: goroutine.id,
@@ -166,16 +159,16 @@ impl Inspector {
                 bubble: bubbles.get(&goroutine.bubble).copied().unwrap_or(0),
             })
             .collect();
-        if !is_last {
+        if !part.is_last {
             self.walk = Some(walk);
         }
         Ok(Batch {
-            began,
-            ended,
+            began: part.began,
+            ended: part.ended,
             records,
             stacks,
-            unreadable,
-            is_last,
+            unreadable: part.unreadable,
+            is_last: part.is_last,
         })
     }
 

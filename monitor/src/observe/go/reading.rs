@@ -47,6 +47,19 @@ pub struct Stacks {
     pub copied: Gathered,
 }
 
+impl Stacks {
+    pub fn of(memory: &mut Memory, found: Vec<Decoded>) -> Self {
+        let order = reads::order(&found);
+        let (count, copied) = reads::stacks(memory, &found, &order);
+        Self {
+            found,
+            order,
+            count,
+            copied,
+        }
+    }
+}
+
 /// Begins to read goroutines, `left` by their addresses in falling order, each with its place in the runtime's list. It ends
 /// with the walk: when nobody waits for parts any more.
 pub fn begin(
@@ -100,7 +113,11 @@ fn part(
         }
     }
     let ended = monotonic();
-    let stacks = whole.then(|| stacks(memory, &goroutines));
+    let stands = |goroutine: &Goroutine| match goroutine.status {
+        Status::Running => Decoded::Dead,
+        _ => Decoded::Live(goroutine.clone()),
+    };
+    let stacks = whole.then(|| Stacks::of(memory, goroutines.iter().map(stands).collect()));
     Part {
         began,
         ended,
@@ -109,21 +126,5 @@ fn part(
         unreadable,
         stacks,
         is_last,
-    }
-}
-
-fn stacks(memory: &mut Memory, goroutines: &[Goroutine]) -> Stacks {
-    let stands = |goroutine: &Goroutine| match goroutine.status {
-        Status::Running => Decoded::Dead,
-        _ => Decoded::Live(goroutine.clone()),
-    };
-    let found: Vec<Decoded> = goroutines.iter().map(stands).collect();
-    let order = reads::order(&found);
-    let (count, copied) = reads::stacks(memory, &found, &order);
-    Stacks {
-        found,
-        order,
-        count,
-        copied,
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     model::Labels,
     observe::{
         helper::Who,
-        memory::{Memory, gather::Gathered, space::Space as _},
+        memory::{Memory, space::Space as _},
         monotonic,
         programs::Placed,
     },
@@ -39,8 +39,8 @@ impl Inspector {
                 _ => *found = Decoded::Dead,
             }
         }
-        let order = reads::order(&found);
-        Ok(self.unwound(who, &placed, &mut memory, &found, &order, None))
+        let read = reading::Stacks::of(&mut memory, found);
+        Ok(self.unwound(who, &placed, &mut memory, read))
     }
 
     /// Stacks of all of these that do not run, and the labels of all. They may run at any moment: they are looked at once
@@ -61,13 +61,7 @@ impl Inspector {
         };
         let sets = goroutines.iter().map(|goroutine| goroutine.labels).collect();
         let known = labels::read(Form::of(program.version.minor), memory, sets, constant);
-        let reading::Stacks {
-            found,
-            order,
-            count,
-            copied,
-        } = read;
-        let mut answer = self.unwound(who, placed, memory, &found, &order, Some((count, copied)));
+        let mut answer = self.unwound(who, placed, memory, read);
         let addresses: Vec<u64> = goroutines.iter().map(|goroutine| goroutine.address).collect();
         let later = reads::read(program.offsets, memory, &addresses);
         // As long as a goroutine has them, nothing else can lie there.
@@ -85,30 +79,31 @@ impl Inspector {
         answer
     }
 
-    /// The stacks of those that live, in the order in which they lie. `copied`: the first of them, and how many these are.
+    /// The stacks of those that live, the first of which have been read.
     fn unwound(
         &mut self,
         who: Who,
         placed: &Placed<Program>,
         memory: &mut Memory,
-        found: &[Decoded],
-        order: &[usize],
-        mut copied: Option<(usize, Gathered)>,
+        read: reading::Stacks,
     ) -> Stacks {
+        let reading::Stacks {
+            found,
+            order,
+            mut count,
+            mut copied,
+        } = read;
         let Placed { bias, program, .. } = placed;
         let mut answer = Stacks {
             outcomes: vec![Outcome::Moved; found.len()],
             ..Stacks::default()
         };
-        let timed = self.timed(who, placed, memory, found);
+        let timed = self.timed(who, placed, memory, &found);
         answer.timers_unread = matches!(&self.timers, Some((_, None)));
         let mut numbers = HashMap::new();
-        let mut rest = order;
-        while !rest.is_empty() {
-            let (some, copied) = copied
-                .take()
-                .unwrap_or_else(|| reads::stacks(memory, found, rest));
-            let (now, later) = rest.split_at(some);
+        let mut rest = order.as_slice();
+        loop {
+            let (now, later) = rest.split_at(count);
             rest = later;
             for (place, number) in now.iter().enumerate() {
                 let goroutine = match &found[*number] {
@@ -142,8 +137,11 @@ impl Inspector {
                         || is_io && poll::has_deadline(program.offsets, memory, goroutine, bytes),
                 };
             }
+            if rest.is_empty() {
+                return answer;
+            }
+            (count, copied) = reads::stacks(memory, &found, rest);
         }
-        answer
     }
 
     /// Of these goroutines the numbers of those that a timer will wake.
