@@ -15,16 +15,24 @@ use clap::Args;
 
 use crate::setup;
 use crate::workspace::{self, cargo, name};
-use results::Counts;
+use results::{Counts, Failures};
 
 /// How many tests libtest runs side by side, unless `--test-threads` says it.
 const THREADS: &str = "RUST_TEST_THREADS";
+
+/// So many tests at most are run again. They watch real programs on a real kernel, side by side on a machine that may be
+/// busy with others: one in thousands is late once. More at a time are no accident.
+const AGAIN: usize = 3;
 
 #[derive(Args)]
 pub struct Options {
     /// Runs the tests too that are marked #[ignore], those of Go with every version of it, and those of tokio with every build
     #[arg(long)]
     all: bool,
+    /// Runs no test twice. Without it up to three tests that fail are run once more, alone, and named at the end if they
+    /// pass then (never where arguments choose the tests)
+    #[arg(long)]
+    once: bool,
     /// Arguments of `cargo test`, such as `-p testbed` or a part of a test's name, and behind `--` those of the
     /// tests themselves, such as `-- --nocapture`
     #[arg(value_name = "CARGO TEST ARGS", allow_hyphen_values = true)]
@@ -35,6 +43,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether it is the whole that runs, so that what failed in it can be chosen by its name.
+    fn is_whole(&self) -> bool {
+        self.args.is_empty() && self.libtest_args.is_empty()
+    }
+
     /// The arguments of `cargo test`, and those of the tests.
     fn split(&self) -> (&[OsString], &[OsString]) {
         match self.args.iter().position(|arg| arg == "--") {
@@ -55,19 +68,30 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
 
     let skips = skips::file()?;
-    let mut test = cargo_test(options)?;
-    test.env(skips::VARIABLE, &skips);
-    if options.all {
-        test.env(testbed::go::EVERY_VERSION, "1");
-        test.env(testbed::tokio::EVERY_BUILD, "1");
-    }
-    heading(&name(&test));
-    let (succeeded, counts) = count(&mut test, &mut std::io::stdout())?;
+    let run = |mut test: Command| {
+        test.env(skips::VARIABLE, &skips);
+        if options.all {
+            test.env(testbed::go::EVERY_VERSION, "1");
+            test.env(testbed::tokio::EVERY_BUILD, "1");
+        }
+        heading(&name(&test));
+        count(&mut test, &mut std::io::stdout())
+    };
+    let (succeeded, mut counts, failures) = run(cargo_test(options)?)?;
     if !succeeded && counts.failed == 0 {
         failed.push("cargo test failed outside of a test; what it says stands above".to_owned());
     }
     if counts.passed + counts.failed == 0 {
         failed.push("no test ran".to_owned());
+    }
+    let mut unsteady = Vec::new();
+    if let Some(names) = to_run_again(options, counts, failures) {
+        let (succeeded, again, _) = run(alone(options, &names)?)?;
+        if succeeded && again.failed == 0 && again.passed >= names.len() {
+            counts.failed -= names.len();
+            counts.passed += names.len();
+            unsteady = names;
+        }
     }
     let skipped = skips::read(&skips)?;
 
@@ -84,13 +108,33 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     for failure in &failed {
         println!("failed: {failure}");
     }
-    println!("{}", results::summary(counts, skipped.len(), failed.len()));
+    for name in &unsteady {
+        println!("unsteady: {name} failed once, as said above, and passed when it ran again, alone");
+    }
+    println!(
+        "{}",
+        results::summary(counts, skipped.len(), failed.len(), unsteady.len())
+    );
     let is_good = failed.is_empty() && counts.failed == 0;
     Ok(if is_good {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn to_run_again(options: &Options, counts: Counts, failures: Failures) -> Option<Vec<String>> {
+    let names = failures.names()?;
+    let is_known = names.len() == counts.failed;
+    let is_few = (1..=AGAIN).contains(&names.len());
+    (is_known && is_few && options.is_whole() && !options.once).then_some(names)
+}
+
+/// These tests, one after the other.
+fn alone(options: &Options, names: &[String]) -> Result<Command> {
+    let mut test = cargo_test(options)?;
+    test.arg("--exact").args(names).env(THREADS, "1");
+    Ok(test)
 }
 
 fn heading(text: &str) {
@@ -127,7 +171,7 @@ fn cargo_test(options: &Options) -> Result<Command> {
 }
 
 /// Runs the tests, shows what they print, and adds up their results.
-fn count(test: &mut Command, shown: &mut impl Write) -> Result<(bool, Counts)> {
+fn count(test: &mut Command, shown: &mut impl Write) -> Result<(bool, Counts, Failures)> {
     let mut child = test
         .stdout(Stdio::piped())
         .spawn()
@@ -144,12 +188,15 @@ fn count(test: &mut Command, shown: &mut impl Write) -> Result<(bool, Counts)> {
         }
     });
     let mut counts = Counts::default();
+    let mut failures = Failures::default();
     loop {
         match receiver.recv_timeout(Duration::from_secs(2)) {
             Ok(line) => {
                 // When nobody reads on, the result still counts.
                 let _ = shown.write_all(&line);
-                counts.add(&String::from_utf8_lossy(&line));
+                let line = String::from_utf8_lossy(&line);
+                counts.add(&line);
+                failures.add(&line);
             }
             Err(RecvTimeoutError::Disconnected) => break,
             // A process that a test left behind may hold the pipe open for ever.
@@ -161,7 +208,7 @@ fn count(test: &mut Command, shown: &mut impl Write) -> Result<(bool, Counts)> {
         }
     }
     let status = child.wait().context("cannot wait for cargo test")?;
-    Ok((status.success(), counts))
+    Ok((status.success(), counts, failures))
 }
 
 #[cfg(test)]
@@ -174,12 +221,43 @@ mod tests {
         options: Options,
     }
 
+    fn options(words: &str) -> Options {
+        let words = ["test"].into_iter().chain(words.split_whitespace());
+        <Line as clap::Parser>::try_parse_from(words).unwrap().options
+    }
+
     /// What cargo is called with for the words behind `cargo xtask test`.
     fn called(words: &str) -> String {
-        let line =
-            <Line as clap::Parser>::try_parse_from(["test"].into_iter().chain(words.split_whitespace()));
-        let called = name(&cargo_test(&line.unwrap().options).unwrap());
+        let called = name(&cargo_test(&options(words)).unwrap());
         called.trim_start_matches("cargo ").to_owned()
+    }
+
+    #[test]
+    fn few_failures_of_a_whole_run_are_run_again() {
+        let chosen = |words: &str, failed: usize, listed: &[&str]| {
+            let mut failures = Failures::default();
+            failures.add("failures:");
+            for name in listed {
+                failures.add(&format!("    {name}"));
+            }
+            failures.add("test result: FAILED.");
+            let counts = Counts {
+                failed,
+                ..Counts::default()
+            };
+            to_run_again(&options(words), counts, failures)
+        };
+        assert_eq!(chosen("", 2, &["a", "b"]).unwrap(), ["a", "b"]);
+        assert_eq!(chosen("", 0, &[]), None);
+        // One that nobody named.
+        assert_eq!(chosen("", 2, &["a"]), None);
+        assert_eq!(chosen("", 4, &["a", "b", "c", "d"]), None);
+        assert_eq!(chosen("--once", 1, &["a"]), None);
+        assert_eq!(chosen("a", 1, &["a"]), None);
+        assert_eq!(chosen("-- a", 1, &["a"]), None);
+        let again = alone(&options("--all"), &["a".to_owned(), "b".to_owned()]).unwrap();
+        let said = "test --workspace --exclude monitor-ebpf --no-fail-fast -- --include-ignored --exact a b";
+        assert_eq!(name(&again).trim_start_matches("cargo "), said);
     }
 
     #[test]
@@ -205,7 +283,7 @@ mod tests {
         let script = "echo 'test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured'; sleep 30 & exit 1";
         let started = std::time::Instant::now();
         let mut shown = Vec::new();
-        let (succeeded, counts) = count(Command::new("sh").args(["-c", script]), &mut shown).unwrap();
+        let (succeeded, counts, _) = count(Command::new("sh").args(["-c", script]), &mut shown).unwrap();
         assert!(!succeeded);
         assert!(shown.starts_with(b"test result: ok. 3 passed"));
         assert_eq!(

@@ -76,6 +76,13 @@ const SCENARIOS: [&str; 20] = [
     "article_log_follower=2",
 ];
 
+/// Runs or is about to: what it does next is not what it did before, even if it is found so twice. Whoever answers us
+/// is so, the one who accepts our connections too.
+fn is_busy(block: &str) -> bool {
+    let state = block.split_once('[').map_or("", |(_, state)| state);
+    state.starts_with("runnable") || state.starts_with("running")
+}
+
 /// What it prints and what we print, as far as it stood still meanwhile.
 struct Both {
     ours: String,
@@ -113,7 +120,7 @@ impl Both {
         let later: BTreeMap<u64, &str> = after.iter().copied().collect();
         let stood = before
             .iter()
-            .filter(|(id, block)| later.get(id) == Some(block))
+            .filter(|(id, block)| !is_busy(block) && later.get(id) == Some(block))
             .map(|(id, block)| (*id, (*block).to_owned()));
         Self {
             stood: stood.collect(),
@@ -151,9 +158,10 @@ fn check(version: &str, flavor: Flavor) {
     let told = both.assert_same(&format!("Go {version}, {flavor:?}"));
     let stood = &both.stood;
     assert!(
-        stood.len() > 70 && stood.len() + 4 >= both.before,
-        "Go {version}: {}",
-        stood.len()
+        stood.len() > 70 && stood.len() + 5 >= both.before,
+        "Go {version}: {} of {}",
+        stood.len(),
+        both.before
     );
     // In the runtime's own order.
     let place = |id: u64| stood.iter().position(|(known, _)| *known == id);
