@@ -14,7 +14,7 @@ use testbed::{
     go::{self, Flavor},
 };
 
-use super::{median, seconds};
+use super::{lateness, median, seconds};
 use crate::workspace;
 
 const VERSION: &str = "1.27";
@@ -103,23 +103,22 @@ pub fn snapshot() -> Result<()> {
     }
     let [ours, whole, debug1, debug2] = [ours, whole, debug1, debug2].map(|mut times| median(&mut times));
     let [stacks, one_look] = [stacks, one_look].map(|mut times| median(&mut times));
+    let known = known_looks(&pid)?;
     let [idle, own, one, two, all] = late.map(|mut late| median(&mut late) * 1e3);
     println!(
         "                                    wall   a 1 ms ticker is late by (nothing asked: {idle:.2} ms)"
     );
     let row = |what: &str, time: f64, late: f64| println!("{what:<30}{:>8.1} ms {late:>8.2} ms", time * 1e3);
-    row("one look, all stacks, names", one_look, all);
+    row("the first look, all stacks", one_look, all);
+    println!("    (at a program that was not seen before: its tables are found and checked)");
+    println!("{:<30}{:>8.1} ms", "one look, all stacks, names", known * 1e3);
     row("two looks, which tell who waits", ours, own);
-    load.latency()?;
-    std::thread::sleep(WATCHED);
-    let unwatched = load.latency()?.as_secs_f64() * 1e3;
-    let later = later_look(&pid)?;
-    row(
-        "a look of `run`, all is known",
-        later,
-        load.latency()?.as_secs_f64() * 1e3,
+    let unwatched = lateness(WATCHED, || load.latency())?;
+    let (later, watched) = later_look(&load)?;
+    row("a look of `run`, all is known", later, watched);
+    println!(
+        "    (median of sixths of {WATCHED:?}, two looks a second; while nobody looks for as long: {unwatched:.2} ms)"
     );
-    println!("    (8 s of them, two a second; while nobody looks for as long: {unwatched:.2} ms)");
     row("goroutine?debug=1", debug1, one);
     row("goroutine?debug=2", debug2, two);
     row("taskleak stacks, as text", stacks, all);
@@ -128,7 +127,9 @@ pub fn snapshot() -> Result<()> {
         debug2 / stacks
     );
     println!(
-        "one look: ratio {:.1} to debug=2 (goal: 20), {:.1} to debug=1 (goal: 1)",
+        "one look: ratio {:.1} to debug=2 (goal: 20), {:.1} to debug=1 (goal: 1); the first one: {:.1} and {:.1}",
+        debug2 / known,
+        debug1 / known,
         debug2 / one_look,
         debug1 / one_look
     );
@@ -207,13 +208,50 @@ fn show_all(pid: &str) -> Result<Shown> {
             text.lines().next().unwrap_or_default()
         );
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let look = said
-        .lines()
-        .find(|line| line.contains(" goroutines with all their stacks "))
-        .and_then(|line| seconds(line.rsplit(' ').next()?));
+    let look = whole_looks(&output.stderr).pop();
     let look = look.context("stacks does not say how long it looked")?;
     Ok(Shown { wall, look })
+}
+
+/// s, of the looks at which all was told of all goroutines.
+fn whole_looks(log: &[u8]) -> Vec<f64> {
+    String::from_utf8_lossy(log)
+        .lines()
+        .filter(|line| line.contains(" goroutines with all their stacks "))
+        .filter_map(|line| seconds(line.rsplit(' ').next()?))
+        .collect()
+}
+
+/// s, the median of whole looks of a daemon, which has seen the program before.
+fn known_looks(pid: &str) -> Result<f64> {
+    let socket = Socket::new("bench-go-daemon");
+    let mut daemon = Command::new(workspace::taskleak())
+        .args(["--log", "debug", "run", "--listen", "127.0.0.1:0", "--pid", pid])
+        .args([
+            "--interval",
+            "60s",
+            "--no-spawn-probes",
+            "--socket",
+            socket.path(),
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    std::thread::sleep(Duration::from_secs(3));
+    let mut is_answered = true;
+    for _ in 0..=ROUNDS {
+        let mut asked = Command::new(workspace::taskleak());
+        asked.args(["stacks", pid, "--connect", &format!("unix:{}", socket.path())]);
+        is_answered &= asked.stdout(Stdio::null()).status()?.success();
+    }
+    daemon.kill()?;
+    let mut looks = whole_looks(&daemon.wait_with_output()?.stderr);
+    if !is_answered || looks.len() <= ROUNDS {
+        bail!("a daemon was asked for all stacks: {} answers", looks.len());
+    }
+    // The first one may have met the program.
+    Ok(median(&mut looks[1..]))
 }
 
 /// A `snapshot` whose two looks follow each other at once: it has the groups and stacks of all that waits at all.
@@ -251,10 +289,11 @@ fn take(pid: &str) -> Result<Taken> {
     })
 }
 
-/// s, the median of the looks of a `run` that knows all stacks already.
-fn later_look(pid: &str) -> Result<f64> {
+/// s, the median of the looks of a `run` that knows all stacks already, and the ticker's [`lateness`] meanwhile.
+fn later_look(load: &Load) -> Result<(f64, f64)> {
     let mut child = Command::new(workspace::taskleak())
-        .args(["--log", "debug", "run", "--listen", "127.0.0.1:0", "--pid", pid])
+        .args(["--log", "debug", "run", "--listen", "127.0.0.1:0"])
+        .args(["--pid", &load.pid()])
         .args([
             "--interval",
             "500ms",
@@ -266,7 +305,7 @@ fn later_look(pid: &str) -> Result<f64> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()?;
-    std::thread::sleep(WATCHED);
+    let late = lateness(WATCHED, || load.latency());
     child.kill()?;
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -278,5 +317,5 @@ fn later_look(pid: &str) -> Result<f64> {
     if looks.is_empty() {
         bail!("no look without new stacks");
     }
-    Ok(median(&mut looks))
+    Ok((median(&mut looks), late?))
 }

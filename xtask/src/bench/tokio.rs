@@ -11,7 +11,7 @@ use testbed::{
     tokio::{self, Flavor, NEWEST},
 };
 
-use super::{footprint::peak_kib, median, seconds};
+use super::{footprint::peak_kib, lateness, median, seconds};
 use crate::workspace;
 
 const MANY: usize = 100_000;
@@ -21,7 +21,6 @@ const ROUNDS: usize = 3;
 /// How long many are looked at, and most.
 const SOME: Duration = Duration::from_secs(9);
 const LONG: Duration = Duration::from_secs(36);
-const WINDOWS: u32 = 6;
 
 /// A program with so many stuck tasks of four kinds, a ticker that keeps how late it was at most, and the means to dump its
 /// own tasks.
@@ -47,16 +46,8 @@ impl Load {
         tokio::ask(&self.socket, what)
     }
 
-    /// ms that the ticker is late at most in a sixth of a time: the median of six, as once in a while the machine itself does
-    /// something else.
     fn lateness(&self, during: Duration) -> Result<f64> {
-        self.ask("late")?;
-        let mut late = Vec::new();
-        for _ in 0..WINDOWS {
-            std::thread::sleep(during / WINDOWS);
-            late.push(self.ask("late")?.as_secs_f64() * 1e3);
-        }
-        Ok(median(&mut late))
+        lateness(during, || self.ask("late"))
     }
 }
 
