@@ -5,28 +5,27 @@ mod stacks;
 use std::{
     collections::HashSet,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::mpsc::Receiver,
 };
 
 use super::{
     frames, points,
     program::{Program, Unknown},
     protocol::{Answer, Batch, Begun, MAX_NAMED, MAX_SITES, Named, Question, Record},
-    reading::{self, Part},
+    reading::Reading,
     reads::{bubbles, check, list, threads},
     sites,
 };
 use crate::observe::{
     helper::Who,
     memory::Memory,
+    monotonic,
     programs::{Placed, Programs},
 };
 
 /// A walk over a process's goroutines.
 struct Walk {
     who: Who,
-    /// What has been read.
-    parts: Receiver<Part>,
+    reading: Reading,
 }
 
 /// Reads goroutines of other processes. It belongs into a process that may hang or die.
@@ -108,28 +107,30 @@ impl Inspector {
         let listed = list(&program, bias, &mut memory)?;
         let mut left: Vec<(u64, u32)> = listed.into_iter().zip(0..).collect();
         // As they lie in memory, so that neighbours are read together; each once, whatever the list says.
-        left.sort_unstable_by(|a, b| b.cmp(a));
+        // The list has long runs in that order, or in the other one.
+        left.sort_by(|a, b| b.cmp(a));
         left.dedup_by_key(|(address, _)| *address);
         let begun = Begun {
+            began: monotonic(),
             version: program.version.text.clone(),
             count: left.len() as u64,
             reasons: program.reasons.clone(),
             traces_labels: program.traces_labels(bias, &memory),
         };
-        let parts = reading::begin(program.offsets, memory, left, whole);
-        let parts = parts.map_err(|error| Unknown::Unreadable(error.to_string()))?;
-        self.walk = Some(Walk { who, parts });
+        let reading = Reading::begin(program.offsets, memory, left, whole);
+        let reading = reading.map_err(|error| Unknown::Unreadable(error.to_string()))?;
+        self.walk = Some(Walk { who, reading });
         Ok(begun)
     }
 
     fn next(&mut self) -> Result<Batch, Unknown> {
-        let Some(walk) = self.walk.take() else {
+        let Some(mut walk) = self.walk.take() else {
             return Err(Unknown::Unreadable("no walk was begun".to_owned()));
         };
         let placed = self.program(walk.who)?;
         let Placed { bias, program, .. } = &placed;
         let mut memory = memory(walk.who)?;
-        let Ok(part) = walk.parts.recv() else {
+        let Ok((part, is_last)) = walk.reading.next(&mut memory) else {
             return Err(Unknown::Unreadable("who reads it has died".to_owned()));
         };
         let goroutines = part.goroutines;
@@ -159,16 +160,15 @@ impl Inspector {
                 bubble: bubbles.get(&goroutine.bubble).copied().unwrap_or(0),
             })
             .collect();
-        if !part.is_last {
+        if !is_last {
             self.walk = Some(walk);
         }
         Ok(Batch {
-            began: part.began,
             ended: part.ended,
             records,
             stacks,
             unreadable: part.unreadable,
-            is_last: part.is_last,
+            is_last,
         })
     }
 

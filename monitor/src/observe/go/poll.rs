@@ -7,42 +7,57 @@
 use std::ops::Range;
 
 use super::{goroutine::Goroutine, offsets::Offsets};
-use crate::observe::memory::{Memory, space::word};
+use crate::observe::memory::{Memory, gather::NEAR, space::word};
 
 /// The reason of such waits.
 pub const REASON: &str = "IO wait";
 /// Of the stack, where the calls that wait are: some ten frames.
 const SEARCHED: usize = 1024;
+/// Addresses that are looked at at once.
+const AT_ONCE: usize = 16 << 10;
 
-/// `stack`: the goroutine's, from its stack pointer upwards.
-pub fn has_deadline(offsets: &Offsets, memory: &mut Memory, goroutine: &Goroutine, stack: &[u8]) -> bool {
+/// Of goroutines that wait for that reason, each a number with the stack from its stack pointer upwards, the numbers of those
+/// whose wait ends by itself.
+pub fn have_deadlines(
+    offsets: &Offsets,
+    memory: &mut Memory,
+    waits: &[(usize, &Goroutine, &[u8])],
+) -> Vec<usize> {
     let length = (offsets.poll_wd + 8) as u64;
-    let is_elsewhere = |address: &u64| {
-        *address >= 1 << 16
-            && address.is_multiple_of(8)
-            && *address >> 47 == 0
-            && !goroutine.stack.contains(address)
-    };
-    let searched = stack.len().min(SEARCHED) / 8;
-    let mut addresses: Vec<u64> = (0..searched)
-        .filter_map(|number| word(stack, 8 * number))
-        .filter(is_elsewhere)
-        .collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    let places: Vec<Range<u64>> = addresses
-        .iter()
-        .map(|at| *at..at.saturating_add(length))
-        .collect();
-    let gathered = memory.gather(&places, 0);
-    (0..places.len()).any(|number| {
-        let Some(bytes) = gathered.get(number) else {
-            return false;
+    // Addresses that may be that of a `pollDesc`, and whose.
+    let mut found: Vec<(u64, usize)> = Vec::new();
+    for (at, (_, goroutine, stack)) in waits.iter().enumerate() {
+        let is_elsewhere = |address: &u64| {
+            *address >= 1 << 16
+                && address.is_multiple_of(8)
+                && *address >> 47 == 0
+                && !goroutine.stack.contains(address)
         };
-        let ends = |waits: usize, until: usize| {
-            word(bytes, waits) == Some(goroutine.address)
-                && word(bytes, until).is_some_and(|until| until != 0)
-        };
-        ends(offsets.poll_rg, offsets.poll_rd) || ends(offsets.poll_wg, offsets.poll_wd)
-    })
+        let searched = stack.len().min(SEARCHED) / 8;
+        let words = (0..searched).filter_map(|number| word(stack, 8 * number));
+        found.extend(words.filter(is_elsewhere).map(|address| (address, at)));
+    }
+    found.sort_unstable();
+    found.dedup();
+    let mut limited = Vec::new();
+    for some in found.chunks(AT_ONCE) {
+        let places: Vec<Range<u64>> = some
+            .iter()
+            .map(|(address, _)| *address..address.saturating_add(length))
+            .collect();
+        let gathered = memory.gather(&places, NEAR);
+        for (place, (_, at)) in some.iter().enumerate() {
+            let (number, goroutine, _) = waits[*at];
+            let ends = |bytes: &[u8], waits: usize, until: usize| {
+                word(bytes, waits) == Some(goroutine.address)
+                    && word(bytes, until).is_some_and(|until| until != 0)
+            };
+            if gathered.get(place).is_some_and(|bytes| {
+                ends(bytes, offsets.poll_rg, offsets.poll_rd) || ends(bytes, offsets.poll_wg, offsets.poll_wd)
+            }) {
+                limited.push(number);
+            }
+        }
+    }
+    limited
 }

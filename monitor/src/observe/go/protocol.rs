@@ -4,7 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::goroutine::Status;
-use crate::model::{Creator, Frame, Labels, Site};
+use crate::{
+    model::{Creator, Frame, Labels, Site},
+    observe::helper::words::{self, Words},
+};
 
 pub use crate::observe::{helper::Who, programs::Unknown};
 
@@ -56,6 +59,8 @@ pub enum Answer {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Begun {
+    /// CLOCK_MONOTONIC ns; all are read later.
+    pub began: u64,
     pub version: String,
     /// Goroutines, ended ones included.
     pub count: u64,
@@ -68,9 +73,9 @@ pub struct Begun {
 /// Some goroutines of a walk.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Batch {
-    /// CLOCK_MONOTONIC ns before and after they were read.
-    pub began: u64,
+    /// CLOCK_MONOTONIC ns, after they were read.
     pub ended: u64,
+    #[serde(with = "words")]
     pub records: Vec<Record>,
     /// Of a walk over the whole: the records' stacks. Who has run while its stack was read is told to have.
     pub stacks: Option<Stacks>,
@@ -79,7 +84,7 @@ pub struct Batch {
     pub is_last: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub address: u64,
     pub id: u64,
@@ -103,6 +108,70 @@ pub struct Record {
     pub is_leaked: bool,
     /// Number of the bubble that it is in (testing/synctest; in Go 1.24 that of the goroutine that made it), or 0.
     pub bubble: u64,
+}
+
+impl Words<10> for Record {
+    fn words(&self) -> [u64; 10] {
+        let status = match self.status {
+            Status::Running => 0,
+            Status::Runnable => 1,
+            Status::Syscall => 2,
+            Status::Waiting => 3,
+        };
+        let [is_locked, is_leaked] = [self.is_locked, self.is_leaked].map(u8::from);
+        let small = [status, self.reason, self.seq, is_locked, is_leaked, 0, 0, 0];
+        [
+            self.address,
+            self.id,
+            self.wait_since,
+            self.gopc,
+            self.startpc,
+            self.thread,
+            self.parent,
+            self.bubble,
+            u64::from(self.place) | u64::from(self.order) << 32,
+            u64::from_le_bytes(small),
+        ]
+    }
+
+    fn of_words(words: [u64; 10]) -> Option<Self> {
+        let [
+            address,
+            id,
+            wait_since,
+            gopc,
+            startpc,
+            thread,
+            parent,
+            bubble,
+            pair,
+            small,
+        ] = words;
+        let [status, reason, seq, is_locked, is_leaked, ..] = small.to_le_bytes();
+        Some(Self {
+            address,
+            id,
+            status: match status {
+                0 => Status::Running,
+                1 => Status::Runnable,
+                2 => Status::Syscall,
+                3 => Status::Waiting,
+                _ => return None,
+            },
+            reason,
+            seq,
+            wait_since,
+            gopc,
+            startpc,
+            place: pair as u32,
+            thread,
+            order: (pair >> 32) as u32,
+            parent,
+            is_locked: is_locked != 0,
+            is_leaked: is_leaked != 0,
+            bubble,
+        })
+    }
 }
 
 /// A goroutine whose stack is wanted, as it was.
@@ -149,4 +218,43 @@ pub struct Named {
     pub within: Vec<u32>,
     pub truncated: bool,
     pub block_site: Option<Site>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_of_a_record_is_told() {
+        let mut record = Record {
+            address: 0xc000_0001,
+            id: 2,
+            status: Status::Running,
+            reason: 3,
+            seq: 4,
+            wait_since: 5,
+            gopc: 6,
+            startpc: 7,
+            place: u32::MAX - 8,
+            thread: 9,
+            order: u32::MAX - 10,
+            parent: 11,
+            is_locked: false,
+            is_leaked: true,
+            bubble: 12,
+        };
+        for status in [
+            Status::Running,
+            Status::Runnable,
+            Status::Syscall,
+            Status::Waiting,
+        ] {
+            record.status = status;
+            (record.is_locked, record.is_leaked) = (record.is_leaked, record.is_locked);
+            assert_eq!(Record::of_words(record.words()), Some(record.clone()));
+        }
+        let mut words = record.words();
+        words[9] |= 0xff;
+        assert_eq!(Record::of_words(words), None);
+    }
 }

@@ -1,8 +1,13 @@
 //! The goroutines of a walk, and their stacks, read on a thread of their own while those that were read before are decoded:
-//! most of the time is the kernel's, which copies what no processor has in its cache.
+//! most of the time is the kernel's, which copies what no processor has in its cache. Whoever decodes and has nothing to do
+//! reads too.
 
 use std::{
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvError, SyncSender, sync_channel},
+    },
     thread,
 };
 
@@ -10,7 +15,7 @@ use super::{
     goroutine::{Decoded, Goroutine, Status},
     offsets::Offsets,
     protocol::MAX_STACKS,
-    reads,
+    reads::{self, Standing},
 };
 use crate::observe::{
     memory::{Memory, gather::Gathered},
@@ -23,9 +28,9 @@ const BATCH: usize = 16 << 10;
 const AHEAD: usize = 1;
 
 /// Some goroutines of a walk.
+#[derive(Default)]
 pub struct Part {
-    /// CLOCK_MONOTONIC ns before and after they were read.
-    pub began: u64,
+    /// CLOCK_MONOTONIC ns, after they were read.
     pub ended: u64,
     pub goroutines: Vec<Goroutine>,
     /// Of each its place in the runtime's list.
@@ -33,13 +38,10 @@ pub struct Part {
     /// Not in memory, or no goroutines.
     pub unreadable: u64,
     pub stacks: Option<Stacks>,
-    pub is_last: bool,
 }
 
 /// The first stacks of a part.
 pub struct Stacks {
-    /// Those of the goroutines that have one to read, by their number.
-    pub found: Vec<Decoded>,
     /// [`reads::order`].
     pub order: Vec<usize>,
     /// Of how many of these, in this order; and the stacks.
@@ -48,83 +50,128 @@ pub struct Stacks {
 }
 
 impl Stacks {
-    pub fn of(memory: &mut Memory, found: Vec<Decoded>) -> Self {
-        let order = reads::order(&found);
-        let (count, copied) = reads::stacks(memory, &found, &order);
-        Self {
-            found,
-            order,
-            count,
-            copied,
+    pub fn of(memory: &mut Memory, found: &[Standing<'_>]) -> Self {
+        let order = reads::order(found);
+        let (count, copied) = reads::stacks(memory, found, &order);
+        Self { order, count, copied }
+    }
+}
+
+/// The goroutines that nobody has begun to read.
+struct Left {
+    offsets: &'static Offsets,
+    whole: bool,
+    /// By their addresses in falling order, each with its place in the runtime's list.
+    addresses: Mutex<Vec<(u64, u32)>>,
+}
+
+impl Left {
+    const fn at_once(&self) -> usize {
+        // Stacks are read while the goroutines are still in the processor's cache, which they are looked up in again.
+        if self.whole { MAX_STACKS } else { BATCH }
+    }
+
+    /// Reads the next ones; `None`: there are no more.
+    fn read(&self, memory: &mut Memory) -> Option<Part> {
+        let mut left = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = left.len().saturating_sub(self.at_once());
+        let mut some = left.split_off(from);
+        drop(left);
+        some.reverse();
+        (!some.is_empty()).then(|| part(self.offsets, memory, some, self.whole))
+    }
+}
+
+/// What is being read.
+pub struct Reading {
+    left: Arc<Left>,
+    parts: Receiver<Part>,
+    /// Of parts that have not been taken.
+    count: usize,
+}
+
+impl Reading {
+    /// Begins to read goroutines, `addresses` in falling order, each with its place in the runtime's list. It ends when all
+    /// have been read, or nobody waits for parts any more.
+    pub fn begin(
+        offsets: &'static Offsets,
+        mut memory: Memory,
+        addresses: Vec<(u64, u32)>,
+        whole: bool,
+    ) -> io::Result<Self> {
+        let (sender, parts) = sync_channel(AHEAD);
+        let length = addresses.len();
+        let left = Arc::new(Left {
+            offsets,
+            whole,
+            addresses: Mutex::new(addresses),
+        });
+        let count = length.div_ceil(left.at_once());
+        let shared = Arc::clone(&left);
+        thread::Builder::new()
+            .name("reads".to_owned())
+            .spawn(move || send(&shared, &mut memory, &sender))?;
+        Ok(Self { left, parts, count })
+    }
+
+    /// Some of them, in no order, and whether these are the last.
+    ///
+    /// # Errors
+    /// When the thread that reads them is gone.
+    pub fn next(&mut self, memory: &mut Memory) -> Result<(Part, bool), RecvError> {
+        if self.count == 0 {
+            return Ok((Part::default(), true));
+        }
+        let part = match self.parts.try_recv() {
+            Ok(part) => part,
+            Err(_) => match self.left.read(memory) {
+                Some(part) => part,
+                None => self.parts.recv()?,
+            },
+        };
+        self.count -= 1;
+        Ok((part, self.count == 0))
+    }
+}
+
+fn send(left: &Left, memory: &mut Memory, parts: &SyncSender<Part>) {
+    while let Some(part) = left.read(memory) {
+        if parts.send(part).is_err() {
+            return;
         }
     }
 }
 
-/// Begins to read goroutines, `left` by their addresses in falling order, each with its place in the runtime's list. It ends
-/// with the walk: when nobody waits for parts any more.
-pub fn begin(
-    offsets: &'static Offsets,
-    mut memory: Memory,
-    mut left: Vec<(u64, u32)>,
-    whole: bool,
-) -> std::io::Result<Receiver<Part>> {
-    let (sender, parts) = sync_channel(AHEAD);
-    let read = move || {
-        // Stacks are read while the goroutines are still in the processor's cache, which they are looked up in again.
-        let length = if whole { MAX_STACKS } else { BATCH };
-        loop {
-            let from = left.len().saturating_sub(length);
-            let mut some = left.split_off(from);
-            some.reverse();
-            let part = part(offsets, &mut memory, some, whole, left.is_empty());
-            if sent_last(&sender, part) {
-                return;
-            }
-        }
+/// All of these whose stacks stand still.
+pub fn standing(goroutines: &[Goroutine]) -> Vec<Standing<'_>> {
+    let one = |goroutine| match goroutine {
+        &Goroutine {
+            status: Status::Running,
+            ..
+        } => Standing::Moved,
+        stands => Standing::Stands(stands),
     };
-    thread::Builder::new().name("reads".to_owned()).spawn(read)?;
-    Ok(parts)
+    goroutines.iter().map(one).collect()
 }
 
-/// Whether there is nothing more to be read, or nobody who wants it.
-fn sent_last(sender: &SyncSender<Part>, part: Part) -> bool {
-    let is_last = part.is_last;
-    sender.send(part).is_err() || is_last
-}
-
-fn part(
-    offsets: &'static Offsets,
-    memory: &mut Memory,
-    some: Vec<(u64, u32)>,
-    whole: bool,
-    is_last: bool,
-) -> Part {
-    let began = monotonic();
+fn part(offsets: &'static Offsets, memory: &mut Memory, some: Vec<(u64, u32)>, whole: bool) -> Part {
     let (addresses, orders): (Vec<u64>, Vec<u32>) = some.into_iter().unzip();
     let (mut goroutines, mut places, mut unreadable) = (Vec::with_capacity(addresses.len()), Vec::new(), 0);
-    for (decoded, place) in reads::read(offsets, memory, &addresses).into_iter().zip(orders) {
-        match decoded {
-            Decoded::Live(goroutine) => {
-                goroutines.push(goroutine);
-                places.push(place);
-            }
-            Decoded::Dead => {}
-            Decoded::Invalid => unreadable += 1,
+    reads::read(offsets, memory, &addresses, |number, decoded| match decoded {
+        Decoded::Live(goroutine) => {
+            goroutines.push(goroutine);
+            places.push(orders[number]);
         }
-    }
+        Decoded::Dead => {}
+        Decoded::Invalid => unreadable += 1,
+    });
     let ended = monotonic();
-    let stands = |goroutine: &Goroutine| match goroutine.status {
-        Status::Running => Decoded::Dead,
-        _ => Decoded::Live(goroutine.clone()),
-    };
-    let stacks = whole.then(|| Stacks::of(memory, goroutines.iter().map(stands).collect()));
+    let stacks = whole.then(|| Stacks::of(memory, &standing(&goroutines)));
     Part {
-        began,
         ended,
         goroutines,
         places,
         unreadable,
         stacks,
-        is_last,
     }
 }

@@ -12,14 +12,12 @@ use super::{
 };
 use crate::observe::memory::{
     Memory,
-    gather::Gathered,
+    gather::{Gathered, NEAR},
     space::{SpaceExt as _, word},
 };
 
 /// More goroutines than this are not walked.
 const MAX_GOROUTINES: u64 = 4 << 20;
-/// Goroutines that lie this near are read as one.
-const GAP: u64 = 128;
 /// Of one stack, from its top; and of all that are read at once.
 const MAX_STACK: u64 = 1 << 20;
 const MAX_COPIED: u64 = 16 << 20;
@@ -59,15 +57,22 @@ pub fn list(program: &Program, bias: u64, memory: &mut Memory) -> Result<Vec<u64
     Err(unreadable("its list of goroutines cannot be read".to_owned()))
 }
 
-pub fn read(offsets: &'static Offsets, memory: &mut Memory, addresses: &[u64]) -> Vec<Decoded> {
+/// Reads goroutines, and tells of each in the order of their addresses what it is.
+pub fn read(
+    offsets: &'static Offsets,
+    memory: &mut Memory,
+    addresses: &[u64],
+    mut tell: impl FnMut(usize, Decoded),
+) {
     let place = |address: &u64| *address..address.saturating_add(offsets.size);
     let places: Vec<Range<u64>> = addresses.iter().map(place).collect();
-    let gathered = memory.gather(&places, GAP);
-    let one = |(number, address): (usize, &u64)| match gathered.get(number) {
-        Some(bytes) => Goroutine::decode(offsets, *address, bytes),
-        None => Decoded::Invalid,
-    };
-    addresses.iter().enumerate().map(one).collect()
+    let gathered = memory.gather(&places, NEAR);
+    for (number, address) in addresses.iter().enumerate() {
+        let decoded = gathered.get(number).map_or(Decoded::Invalid, |bytes| {
+            Goroutine::decode(offsets, *address, bytes)
+        });
+        tell(number, decoded);
+    }
 }
 
 /// Numbers of the threads that goroutines run on; 0 for those that run on none.
@@ -121,27 +126,41 @@ pub fn bubbles(program: &Program, memory: &mut Memory, goroutines: &[Goroutine])
     bubbles.into_iter().zip(numbers).collect()
 }
 
+/// What there is of a goroutine's stack to be read.
+#[derive(Clone, Copy)]
+pub enum Standing<'a> {
+    Stands(&'a Goroutine),
+    /// It runs, has run meanwhile, or is gone.
+    Moved,
+    Unreadable,
+}
+
+impl Standing<'_> {
+    /// The part of its stack that is in use.
+    fn used(&self) -> Range<u64> {
+        match self {
+            Self::Stands(goroutine) => {
+                let end = goroutine.sp.saturating_add(MAX_STACK);
+                goroutine.sp..goroutine.stack.end.min(end)
+            }
+            _ => 0..0,
+        }
+    }
+}
+
 /// The order in which stacks lie in memory.
-pub fn order(found: &[Decoded]) -> Vec<usize> {
+pub fn order(found: &[Standing<'_>]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..found.len()).collect();
-    order.sort_unstable_by_key(|number| match &found[*number] {
-        Decoded::Live(goroutine) => goroutine.sp,
-        _ => 0,
-    });
+    order.sort_unstable_by_key(|number| found[*number].used().start);
     order
 }
 
 /// The used parts of the next stacks, as many as are read at once, and how many these are.
-pub fn stacks(memory: &mut Memory, found: &[Decoded], order: &[usize]) -> (usize, Gathered) {
+pub fn stacks(memory: &mut Memory, found: &[Standing<'_>], order: &[usize]) -> (usize, Gathered) {
     let mut places = Vec::new();
     let mut length = 0;
     for number in order {
-        let place = match &found[*number] {
-            Decoded::Live(goroutine) => {
-                goroutine.sp..goroutine.stack.end.min(goroutine.sp.saturating_add(MAX_STACK))
-            }
-            _ => 0..0,
-        };
+        let place = found[*number].used();
         length += place.end.saturating_sub(place.start);
         if length > MAX_COPIED && !places.is_empty() {
             break;
@@ -157,21 +176,19 @@ pub fn check(program: &Program, bias: u64, memory: &mut Memory) -> Result<(), Un
     let some = &addresses[..addresses.len().min(CHECKED)];
     let (mut live, mut sound) = (0, 0);
     let mut ids = HashSet::new();
-    for decoded in read(program.offsets, memory, some) {
-        match decoded {
-            Decoded::Dead => {}
-            Decoded::Invalid => live += 1,
-            Decoded::Live(goroutine) => {
-                live += 1;
-                let pc = goroutine.startpc.wrapping_sub(bias);
-                let begins = program
-                    .functions
-                    .function(pc)
-                    .is_some_and(|function| function.entry == pc);
-                sound += usize::from(begins && ids.insert(goroutine.id));
-            }
+    read(program.offsets, memory, some, |_, decoded| match decoded {
+        Decoded::Dead => {}
+        Decoded::Invalid => live += 1,
+        Decoded::Live(goroutine) => {
+            live += 1;
+            let pc = goroutine.startpc.wrapping_sub(bias);
+            let begins = program
+                .functions
+                .function(pc)
+                .is_some_and(|function| function.entry == pc);
+            sound += usize::from(begins && ids.insert(goroutine.id));
         }
-    }
+    });
     match (live, sound) {
         // A program has at least its main goroutine and the runtime's, once it runs.
         (0, _) => Err(Unknown::Unreadable(format!(

@@ -12,6 +12,7 @@ use std::{collections::HashSet, ops::Range};
 use super::{offsets::Offsets, program::Program};
 use crate::observe::memory::{
     Memory,
+    gather::NEAR,
     space::{Space as _, SpaceExt as _, half, word},
 };
 
@@ -119,8 +120,6 @@ pub fn end_by_themselves(
         if left.is_empty() {
             break;
         }
-        // Neighbours are read together.
-        left.sort_unstable();
         let cases = words(memory, &left, [offsets.sudog_chan, offsets.sudog_next]);
         let channels: Vec<(u64, usize)> = cases
             .iter()
@@ -144,18 +143,21 @@ pub fn end_by_themselves(
     ends
 }
 
-/// Some words of structures, as far as they can be read.
+/// Some words of structures, as far as they can be read; in no order.
 fn words<const N: usize>(
     memory: &mut Memory,
     structures: &[(u64, usize)],
     offsets: [usize; N],
 ) -> Vec<([u64; N], usize)> {
+    // As they lie in memory: many goroutines wait for the same channel.
+    let mut structures = structures.to_vec();
+    structures.sort_unstable();
     let length = offsets.iter().max().map_or(0, |last| last + 8) as u64;
     let places: Vec<Range<u64>> = structures
         .iter()
         .map(|(address, _)| *address..address.saturating_add(length))
         .collect();
-    let gathered = memory.gather(&places, 0);
+    let gathered = memory.gather(&places, NEAR);
     let read = |(number, (_, list)): (usize, &(u64, usize))| {
         let bytes = gathered.get(number)?;
         let mut words = [0; N];

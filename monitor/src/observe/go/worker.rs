@@ -116,6 +116,7 @@ impl Runtime for Go {
             who,
             whole: wanted.whole && self.reads_stacks,
         };
+        let asked_at = Instant::now();
         let Answer::Begun(begun) = ask(asker, &begin)? else {
             return Err(asker.another_answer());
         };
@@ -133,7 +134,6 @@ impl Runtime for Go {
         let mut incomplete = BTreeSet::new();
         // Of those that there ever were; how many live is seen only then.
         let mut entries = Vec::with_capacity(usize::try_from(begun.count).unwrap_or(0).min(MAX_RESERVED));
-        let mut began = None;
         let mut whole = wanted
             .whole
             .then(|| Whole::new(&process.version, begun.traces_labels));
@@ -147,8 +147,11 @@ impl Runtime for Go {
                 ended,
                 ..
             } = batch;
-            let began = *began.get_or_insert(batch.began);
-            entries.extend(records.iter().map(|record| memory.entry(record, began, ended)));
+            entries.extend(
+                records
+                    .iter()
+                    .map(|record| memory.entry(record, begun.began, ended)),
+            );
             if let Some(whole) = &mut whole {
                 whole.note(&records, stacks, ended);
             }
@@ -159,8 +162,8 @@ impl Runtime for Go {
                 break;
             }
         }
-        let read = begun_at.elapsed();
-        memory.tracker.look(began.unwrap_or_default(), entries);
+        let read = asked_at.elapsed();
+        memory.tracker.look(begun.began, entries);
         name_places(memory, asker)?;
         if let Some(mut whole) = whole {
             whole.name(memory, asker)?;
@@ -168,7 +171,7 @@ impl Runtime for Go {
                 "process {}: {} goroutines with all their stacks read in {read:?}, told in {:?}",
                 who.pid,
                 memory.tracker.entries().len(),
-                begun_at.elapsed()
+                asked_at.elapsed()
             );
             process.whole = Some(whole);
             return Ok(incomplete);
@@ -189,7 +192,7 @@ impl Runtime for Go {
             who.pid,
             memory.tracker.entries().len(),
             unasked.len(),
-            begun_at.elapsed()
+            asked_at.elapsed()
         );
         Ok(incomplete)
     }

@@ -9,6 +9,7 @@ mod client;
 mod deadline;
 mod patience;
 mod server;
+pub mod words;
 
 use std::{
     io::{self, Read, Write},

@@ -9,6 +9,10 @@ use super::{
 
 /// Of which the presence is looked up at once: few enough pages that all their parts are told.
 const WINDOW: u64 = 256 * PAGE;
+/// Pages further apart are not looked up by one call: those between them take longer than another call.
+const APART: u64 = 16 * PAGE;
+/// To copy so many bytes more costs less than another place.
+pub const NEAR: u64 = 128;
 /// Places that are read by one call.
 const MAX_PLACES: usize = 256;
 
@@ -70,8 +74,8 @@ impl Memory {
         let mut spans: Vec<Range<u64>> = Vec::new();
         let mut parts = Vec::with_capacity(places.len());
         let mut length = 0;
-        for place in places {
-            if place.is_empty() || !self.is_present(place) {
+        for (number, place) in places.iter().enumerate() {
+            if place.is_empty() || !self.is_present(place, &places[number..]) {
                 parts.push(None);
                 continue;
             }
@@ -142,21 +146,37 @@ impl Memory {
         (bytes, broken)
     }
 
-    fn is_present(&mut self, place: &Range<u64>) -> bool {
+    /// `places`: this one, and those that will be asked about next.
+    fn is_present(&mut self, place: &Range<u64>, places: &[Range<u64>]) -> bool {
         if place.end - place.start > WINDOW {
             let parts = self.pages.present(place.clone()).unwrap_or_default();
             return parts.first() == Some(place);
         }
         if place.start < self.window.start || place.end > self.window.end {
-            let start = place.start & !(PAGE - 1);
-            let end = start.saturating_add(WINDOW + PAGE);
-            self.present = self.pages.present(start..end).unwrap_or_default();
-            self.window = start..end;
+            self.window = window(places);
+            self.present = self.pages.present(self.window.clone()).unwrap_or_default();
         }
         let index = self.present.partition_point(|part| part.end < place.end);
         let holds = |part: &Range<u64>| part.start <= place.start && place.end <= part.end;
         self.present.get(index).is_some_and(holds)
     }
+}
+
+/// The pages of the first of these places, and of those behind it as far as they are near.
+fn window(places: &[Range<u64>]) -> Range<u64> {
+    let mut window = match places.first() {
+        Some(first) => first.start & !(PAGE - 1)..first.end,
+        None => return 0..0,
+    };
+    for place in places.iter().filter(|place| !place.is_empty()) {
+        let is_near = place.start >= window.start && place.start <= window.end.saturating_add(APART);
+        if !is_near || place.end - window.start > WINDOW {
+            break;
+        }
+        window.end = window.end.max(place.end);
+    }
+    window.end = window.end.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
+    window
 }
 
 /// At the process's own addresses.
@@ -206,6 +226,24 @@ mod tests {
                 assert_eq!(gathered.get(number), expected, "{number} {gap}");
             }
         }
+    }
+
+    #[test]
+    fn pages_are_looked_up_together_that_are_near() {
+        let page = |number: u64| number * PAGE + 8..number * PAGE + 16;
+        let all = |numbers: &[u64]| window(&numbers.iter().copied().map(page).collect::<Vec<_>>());
+        let one = |place: Range<u64>| window(std::slice::from_ref(&place));
+        let pages = |from: u64, to: u64| from * PAGE..to * PAGE;
+        assert_eq!(all(&[7]), pages(7, 8));
+        assert_eq!(all(&[7, 9, 20, 40]), pages(7, 21));
+        // What lies before is another one's.
+        assert_eq!(all(&[7, 9, 6, 10]), pages(7, 10));
+        let many: Vec<u64> = (0..1000).map(|number| 2 * number).collect();
+        assert_eq!(all(&many), pages(0, 255));
+        // One that is read anyway.
+        assert_eq!(one(8..2 * WINDOW), 0..2 * WINDOW);
+        assert_eq!(one(u64::MAX - 8..u64::MAX), u64::MAX - PAGE + 1..u64::MAX);
+        assert_eq!(window(&[0..0, page(3)]), pages(0, 4));
     }
 
     #[test]

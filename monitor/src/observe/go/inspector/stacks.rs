@@ -9,7 +9,8 @@ use super::{
         poll,
         program::{Program, Unknown},
         protocol::{MAX_STACKS, Outcome, Stacks, Wanted},
-        reading, reads,
+        reading,
+        reads::{self, Standing},
         stack::{Copied, Pcs},
         timers,
     },
@@ -31,16 +32,20 @@ impl Inspector {
         let placed = self.program(who)?;
         let mut memory = memory(who)?;
         let addresses: Vec<u64> = wanted.iter().map(|wanted| wanted.address).collect();
-        let mut found = reads::read(placed.program.offsets, &mut memory, &addresses);
-        for (wanted, found) in wanted.iter().zip(&mut found) {
-            match found {
-                Decoded::Live(goroutine) if is_still(goroutine, wanted) => {}
-                Decoded::Invalid => {}
-                _ => *found = Decoded::Dead,
-            }
+        let mut read = Vec::with_capacity(addresses.len());
+        reads::read(placed.program.offsets, &mut memory, &addresses, |_, decoded| {
+            read.push(decoded);
+        });
+        let mut found: Vec<Standing<'_>> = Vec::with_capacity(read.len());
+        for (wanted, decoded) in wanted.iter().zip(&read) {
+            found.push(match decoded {
+                Decoded::Live(goroutine) if is_still(goroutine, wanted) => Standing::Stands(goroutine),
+                Decoded::Invalid => Standing::Unreadable,
+                _ => Standing::Moved,
+            });
         }
-        let read = reading::Stacks::of(&mut memory, found);
-        Ok(self.unwound(who, &placed, &mut memory, read))
+        let stacks = reading::Stacks::of(&mut memory, &found);
+        Ok(self.unwound(who, &placed, &mut memory, &found, stacks))
     }
 
     /// Stacks of all of these that do not run, and the labels of all. They may run at any moment: they are looked at once
@@ -61,21 +66,23 @@ impl Inspector {
         };
         let sets = goroutines.iter().map(|goroutine| goroutine.labels).collect();
         let known = labels::read(Form::of(program.version.minor), memory, sets, constant);
-        let mut answer = self.unwound(who, placed, memory, read);
+        let mut answer = self.unwound(who, placed, memory, &reading::standing(goroutines), read);
         let addresses: Vec<u64> = goroutines.iter().map(|goroutine| goroutine.address).collect();
-        let later = reads::read(program.offsets, memory, &addresses);
-        // As long as a goroutine has them, nothing else can lie there.
-        let still = goroutines.iter().zip(&later).map(|(before, found)| match found {
-            Decoded::Live(now) if (now.id, now.labels) == (before.id, before.labels) => now.labels,
-            _ => 0,
-        });
-        (answer.labelled, answer.labels) = numbered(still, known);
-        for ((before, found), outcome) in goroutines.iter().zip(&later).zip(&mut answer.outcomes) {
-            match found {
-                Decoded::Live(now) if is_still(now, &wanted(before)) => {}
-                _ => *outcome = Outcome::Moved,
+        let mut still = vec![0; goroutines.len()];
+        reads::read(program.offsets, memory, &addresses, |number, later| {
+            let (before, now) = match &later {
+                Decoded::Live(now) => (&goroutines[number], now),
+                _ => return answer.outcomes[number] = Outcome::Moved,
+            };
+            // As long as a goroutine has them, nothing else can lie there.
+            if (now.id, now.labels) == (before.id, before.labels) {
+                still[number] = now.labels;
             }
-        }
+            if !is_still(now, &wanted(before)) {
+                answer.outcomes[number] = Outcome::Moved;
+            }
+        });
+        (answer.labelled, answer.labels) = numbered(still.into_iter(), known);
         answer
     }
 
@@ -85,10 +92,10 @@ impl Inspector {
         who: Who,
         placed: &Placed<Program>,
         memory: &mut Memory,
+        found: &[Standing<'_>],
         read: reading::Stacks,
     ) -> Stacks {
         let reading::Stacks {
-            found,
             order,
             mut count,
             mut copied,
@@ -98,18 +105,21 @@ impl Inspector {
             outcomes: vec![Outcome::Moved; found.len()],
             ..Stacks::default()
         };
-        let timed = self.timed(who, placed, memory, &found);
+        let timed = self.timed(who, placed, memory, found);
         answer.timers_unread = matches!(&self.timers, Some((_, None)));
-        let mut numbers = HashMap::new();
+        // Each stack is looked up in it.
+        let mut numbers: hashbrown::HashMap<Pcs, u32> = hashbrown::HashMap::new();
+        let mut pcs = Pcs::default();
         let mut rest = order.as_slice();
         loop {
             let (now, later) = rest.split_at(count);
             rest = later;
+            let mut on_network = Vec::new();
             for (place, number) in now.iter().enumerate() {
-                let goroutine = match &found[*number] {
-                    Decoded::Live(goroutine) => goroutine,
-                    Decoded::Dead => continue,
-                    Decoded::Invalid => {
+                let goroutine = match found[*number] {
+                    Standing::Stands(goroutine) => goroutine,
+                    Standing::Moved => continue,
+                    Standing::Unreadable => {
                         answer.outcomes[*number] = Outcome::Unreadable;
                         continue;
                     }
@@ -124,23 +134,31 @@ impl Inspector {
                     bias: *bias,
                     goexit: &program.goexit,
                 };
-                let pcs = copied.unwind(&program.functions);
-                let next = answer.stacks.len() as u32;
-                let index = *numbers.entry(pcs).or_insert_with_key(|pcs: &Pcs| {
+                copied.unwind(&program.functions, &mut pcs);
+                let known = numbers.get(&pcs).copied();
+                let index = known.unwrap_or_else(|| {
+                    let next = answer.stacks.len() as u32;
                     answer.stacks.push(pcs.clone());
+                    numbers.insert(pcs.clone(), next);
                     next
                 });
-                let is_io = program.waits_for(goroutine) == Some(poll::REASON);
                 answer.outcomes[*number] = Outcome::Stack {
                     number: index,
-                    has_deadline: timed.contains(number)
-                        || is_io && poll::has_deadline(program.offsets, memory, goroutine, bytes),
+                    has_deadline: timed.contains(number),
                 };
+                if program.waits_for(goroutine) == Some(poll::REASON) {
+                    on_network.push((*number, goroutine, bytes));
+                }
+            }
+            for limited in poll::have_deadlines(program.offsets, memory, &on_network) {
+                if let Outcome::Stack { has_deadline, .. } = &mut answer.outcomes[limited] {
+                    *has_deadline = true;
+                }
             }
             if rest.is_empty() {
                 return answer;
             }
-            (count, copied) = reads::stacks(memory, &found, rest);
+            (count, copied) = reads::stacks(memory, found, rest);
         }
     }
 
@@ -150,14 +168,14 @@ impl Inspector {
         who: Who,
         placed: &Placed<Program>,
         memory: &mut Memory,
-        found: &[Decoded],
+        found: &[Standing<'_>],
     ) -> HashSet<usize> {
         let Placed { bias, program, .. } = placed;
         let (numbers, lists): (Vec<usize>, Vec<u64>) = found
             .iter()
             .enumerate()
             .filter_map(|(number, found)| match found {
-                Decoded::Live(goroutine) => Some((number, goroutine)),
+                Standing::Stands(goroutine) => Some((number, *goroutine)),
                 _ => None,
             })
             .filter(|(_, goroutine)| program.waits_for(goroutine).is_some_and(timers::may_end))
@@ -197,6 +215,9 @@ fn numbered(
 ) -> (Vec<Option<u32>>, Vec<Labels>) {
     let (mut numbers, mut told) = (HashMap::new(), Vec::new());
     let one = |address: u64| {
+        if address == 0 {
+            return None;
+        }
         if let Some(labels) = sets.remove(&address) {
             numbers.insert(address, told.len() as u32);
             told.push(labels);

@@ -3,7 +3,7 @@
 //! 1.27).
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -193,8 +193,11 @@ impl Whole {
     /// Names what is to be named.
     pub fn name(&mut self, memory: &mut Memory, asker: &mut Asker<'_>) -> Result<(), Failure> {
         self.name_stacks(memory, asker)?;
-        let made_at: HashSet<u64> = self.extras.iter().map(|extra| extra.gopc).collect();
-        let made_at: Vec<u64> = made_at.into_iter().collect();
+        let mut made_at: Vec<u64> = self.extras.iter().map(|extra| extra.gopc).collect();
+        // Neighbours are often made at the same place.
+        made_at.dedup();
+        made_at.sort_unstable();
+        made_at.dedup();
         for some in made_at.chunks(MAX_SITES) {
             let Answer::Creators(told) = ask(asker, &Question::Creators(asker.who, some.to_vec()))? else {
                 return Err(asker.another_answer());
