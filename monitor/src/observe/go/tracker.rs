@@ -122,8 +122,8 @@ pub struct Tracker {
 impl Tracker {
     /// Takes in all goroutines of a look that began then, and puts them in the order of their numbers, each once.
     pub fn look(&mut self, began: u64, mut entries: Vec<Entry>) {
-        // They come as they lie in memory: in long runs with rising numbers.
-        entries.sort_by_key(|entry| entry.id);
+        // A stable sort would be faster, as they come in long runs; but it takes half as much memory again.
+        entries.sort_unstable_by_key(|entry| entry.id);
         entries.dedup_by_key(|entry| entry.id);
         let mut before = self.entries.iter().peekable();
         for entry in &mut entries {
