@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use crate::folders;
 use crate::recipes::cargo;
 use crate::socket::Socket;
+use crate::target::Target;
 use crate::unsupported::Unsupported;
 
 /// How the program is built. All of them are optimised.
@@ -122,21 +123,45 @@ pub const SOME: [(&str, Flavor); 8] = [
     (NEWEST, Flavor::Musl),
 ];
 
-/// Has the program answer questions on a socket.
-pub fn answer_on(command: &mut Command, socket: &Socket) {
-    command.env("TASKS_SOCKET", socket.path());
+/// A program that answers questions on a socket (`testbed/tokio/src/served.rs` has what may be asked).
+pub struct Served {
+    target: Target,
+    socket: Socket,
 }
 
-/// Asks a program that answers on this socket (`testbed/tokio/src/served.rs` has what may be asked).
-///
-/// # Errors
-/// When it does not answer.
-pub fn ask(socket: &Socket, what: &str) -> Result<Duration> {
-    let mut stream = UnixStream::connect(socket.path()).context("connecting to the program")?;
-    writeln!(stream, "{what}")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(Duration::from_nanos(answer.trim().parse()?))
+impl Served {
+    /// `name`: what tells it from the others of this process.
+    ///
+    /// # Errors
+    /// When it cannot be built here, or does not start.
+    pub fn start(name: &str, version: &str, flavor: Flavor, scenarios: &[&str]) -> Result<Self> {
+        Self::start_command(name, build(version, flavor)?, scenarios)
+    }
+
+    /// A program that [`build`] has built.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_command(name: &str, mut program: Command, scenarios: &[&str]) -> Result<Self> {
+        let socket = Socket::new(name);
+        program.env("TASKS_SOCKET", socket.path());
+        let target = Target::start_command(program, scenarios)?;
+        Ok(Self { target, socket })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.target.pid()
+    }
+
+    /// # Errors
+    /// When it does not answer.
+    pub fn ask(&self, what: &str) -> Result<Duration> {
+        let mut stream = UnixStream::connect(self.socket.path()).context("connecting to the program")?;
+        writeln!(stream, "{what}")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(Duration::from_nanos(answer.trim().parse()?))
+    }
 }
 
 /// Tells tests to be made with all versions and flavors (`cargo xtask test --all`).

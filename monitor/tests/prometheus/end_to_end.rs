@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, process::Command};
 
 use serde_json::Value;
 use testbed::{
-    Program, Socket, Target,
-    tokio::{self, Flavor, NEWEST},
+    Program, Target,
+    tokio::{Flavor, NEWEST, Served},
 };
 
 use crate::{
@@ -32,11 +32,8 @@ fn start(program: Program, scenarios: &[&str]) -> Option<Target> {
 }
 
 /// A program of tokio's that makes tasks when it is asked to.
-fn keeper(socket: &Socket) -> Option<Target> {
-    let started = tokio::build(NEWEST, Flavor::Debug).and_then(|mut command| {
-        tokio::answer_on(&mut command, socket);
-        Target::start_command(command, &[])
-    });
+fn keeper() -> Option<Served> {
+    let started = Served::start("keeper", NEWEST, Flavor::Debug, &[]);
     testbed::or_skip("prometheus::end_to_end", started).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
@@ -123,13 +120,12 @@ fn a_leak_fires_at_alertmanager_and_pools_beside_it_do_not() {
     };
     stopped.signal(libc::SIGSTOP).unwrap();
     // One that will keep some of its tasks' handles, and no more than these.
-    let socket = Socket::new("end-to-end");
-    let Some(keeper) = keeper(&socket) else {
+    let Some(keeper) = keeper() else {
         return;
     };
     let folder = Folder::new("end-to-end");
-    let pids = [&demo, &healthy, &stopped, &keeper].map(|target| target.pid().to_string());
-    let pids = pids.join(",");
+    let pids = [demo.pid(), healthy.pid(), stopped.pid(), keeper.pid()];
+    let pids = pids.map(|pid| pid.to_string()).join(",");
     let monitor = Taskleak::run(&[["--pid", &pids].as_slice(), &QUICK].concat());
     let alertmanager = alertmanager(&folder);
     let prometheus = prometheus(&folder, &monitor.address, &alertmanager.address);
@@ -140,7 +136,7 @@ fn a_leak_fires_at_alertmanager_and_pools_beside_it_do_not() {
         || format!("{:#?}", prometheus.query("taskleak_verdict")),
     );
     // By now it is watched who ends.
-    tokio::ask(&socket, "short 3").unwrap();
+    keeper.ask("short 3").unwrap();
     let labels = &first["labels"];
     let pid = demo.pid().to_string();
     for (label, value) in [

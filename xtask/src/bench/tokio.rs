@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::{Result, bail};
 use testbed::{
-    Socket, Target,
-    tokio::{self, Flavor, NEWEST},
+    Target,
+    tokio::{self, Flavor, NEWEST, Served},
 };
 
 use super::{footprint::peak_kib, lateness, median, seconds};
@@ -24,26 +24,20 @@ const LONG: Duration = Duration::from_secs(36);
 
 /// A program with so many stuck tasks of four kinds, a ticker that keeps how late it was at most, and the means to dump its
 /// own tasks.
-struct Load {
-    target: Target,
-    socket: Socket,
-}
+struct Load(Served);
 
 impl Load {
     fn start(tasks: usize) -> Result<Self> {
-        let socket = Socket::new("bench-tokio");
         let each = tasks / 4;
         let args = ["mpsc_recv", "notify", "oneshot", "select"].map(|name| format!("{name}={each}"));
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let mut command = tokio::build(NEWEST, Flavor::Dumping)?;
-        tokio::answer_on(&mut command, &socket);
-        let target = Target::start_command(command, &args)?;
+        let served = Served::start("bench-tokio", NEWEST, Flavor::Dumping, &args)?;
         std::thread::sleep(Duration::from_secs(2));
-        Ok(Self { target, socket })
+        Ok(Self(served))
     }
 
     fn ask(&self, what: &str) -> Result<Duration> {
-        tokio::ask(&self.socket, what)
+        self.0.ask(what)
     }
 
     fn lateness(&self, during: Duration) -> Result<f64> {
@@ -114,7 +108,7 @@ pub fn console() -> Result<()> {
         instrumented.push(console.burst()?);
         let mut watcher = Command::new(workspace::taskleak())
             .args(["run", "--listen", "127.0.0.1:0", "--interval", "3s"])
-            .args(["--pid", &plain.target.pid().to_string()])
+            .args(["--pid", &plain.0.pid().to_string()])
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
@@ -142,25 +136,19 @@ pub fn console() -> Result<()> {
 }
 
 /// A program that makes tasks when it is asked to.
-struct Instrumented {
-    target: Target,
-    socket: Socket,
-}
+struct Instrumented(Served);
 
 impl Instrumented {
     fn start(flavor: Flavor) -> Result<Self> {
-        let socket = Socket::new(&format!("bench-{flavor:?}"));
         let mut command = tokio::build(NEWEST, flavor)?;
-        tokio::answer_on(&mut command, &socket);
         // A port of its own, whoever else has tokio-console's.
         command.env("TOKIO_CONSOLE_BIND", "127.0.0.1:0");
-        let target = Target::start_command(command, &[])?;
-        Ok(Self { target, socket })
+        Served::start_command(&format!("bench-{flavor:?}"), command, &[]).map(Self)
     }
 
     /// ns of each.
     fn burst(&self) -> Result<f64> {
-        let each = tokio::ask(&self.socket, &format!("burst {BURST}"))?;
+        let each = self.0.ask(&format!("burst {BURST}"))?;
         Ok(each.as_nanos() as f64)
     }
 }
@@ -183,7 +171,7 @@ fn looks(load: &Load, interval: &str, during: Duration) -> Result<Looked> {
         .args(["--log", "debug", "run", "--listen", "127.0.0.1:0"])
         .args([
             "--pid",
-            &load.target.pid().to_string(),
+            &load.0.pid().to_string(),
             "--interval",
             interval,
             "--blocked-after",

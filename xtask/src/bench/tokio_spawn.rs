@@ -1,10 +1,7 @@
 //! Making tokio tasks with and without the probes that count them.
 
 use anyhow::Result;
-use testbed::{
-    Socket, Target,
-    tokio::{self, Flavor, NEWEST},
-};
+use testbed::tokio::{Flavor, NEWEST, Served};
 
 use super::counting::{self, Costs};
 
@@ -15,19 +12,16 @@ const ROUNDS: usize = 4;
 /// Goals: at most 1.5 µs for each of the two; with the governor on, under 1 % of a core.
 pub fn tokio_spawn() -> Result<()> {
     println!("\n## Making {COUNT} tokio tasks that end at once, {ROUNDS} rounds in turn");
-    let socket = Socket::new("bench-tokio-spawn");
-    let mut command = tokio::build(NEWEST, Flavor::Release)?;
-    tokio::answer_on(&mut command, &socket);
-    let target = Target::start_command(command, &[])?;
+    let served = Served::start("bench-tokio-spawn", NEWEST, Flavor::Release, &[])?;
     let costs = Costs {
         kind: "tokio",
-        pid: target.pid(),
+        pid: served.pid(),
         count: COUNT,
         rounds: ROUNDS,
         goal: 3_000.0,
     };
     counting::measure(&costs, || {
-        let each = tokio::ask(&socket, &format!("burst {COUNT}"))?;
+        let each = served.ask(&format!("burst {COUNT}"))?;
         Ok(each.as_nanos() as f64)
     })
 }

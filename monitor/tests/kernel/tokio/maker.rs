@@ -1,9 +1,6 @@
 //! Programs that make tasks when they are told to, and what is told of those.
 
-use testbed::{
-    Socket, Target,
-    tokio::{self, Flavor},
-};
+use testbed::tokio::{Flavor, Served};
 
 use crate::{
     counted::Counted,
@@ -11,29 +8,27 @@ use crate::{
 };
 
 /// A program that makes tasks when it is told to.
-pub struct Maker {
-    target: Target,
-    socket: Socket,
-}
+pub struct Maker(Served);
 
 impl Maker {
     pub fn start(test: &str, (version, flavor): (&str, Flavor), scenarios: &[&str]) -> Option<Self> {
-        let socket = Socket::new(&format!("{test}-{version}-{flavor:?}"));
+        let started = Served::start(
+            &format!("{test}-{version}-{flavor:?}"),
+            version,
+            flavor,
+            scenarios,
+        );
         let test = format!("tokio::{test} (tokio {version}, {flavor:?})");
-        let started = tokio::build(version, flavor).and_then(|mut command| {
-            tokio::answer_on(&mut command, &socket);
-            Target::start_command(command, scenarios)
-        });
-        let target = testbed::or_skip(&test, started).unwrap_or_else(|error| panic!("{test}: {error:#}"))?;
-        Some(Self { target, socket })
+        let served = testbed::or_skip(&test, started).unwrap_or_else(|error| panic!("{test}: {error:#}"))?;
+        Some(Self(served))
     }
 
     pub fn ask(&self, what: &str) {
-        tokio::ask(&self.socket, what).unwrap();
+        self.0.ask(what).unwrap();
     }
 
     pub fn pid(&self) -> u32 {
-        self.target.pid()
+        self.0.pid()
     }
 }
 

@@ -5,12 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use testbed::{
-    Socket, Target,
-    tokio::{self, Flavor, NEWEST},
-};
+use testbed::tokio::{Flavor, NEWEST};
 
-use super::bed::start;
+use super::{bed::start, maker::Maker};
 use crate::support::{Daemon, Process};
 
 /// Stuck tasks of the scenarios, and how many of the group they are in have come back.
@@ -33,23 +30,17 @@ fn stuck(process: &Process) -> Vec<(&str, u64, u64)> {
 /// When others that run the same begin to be polled a million times a second, the probe is taken off their function.
 #[test]
 fn tasks_whose_function_is_left_alone_have_not_come_back() {
-    let socket = Socket::new("twins");
-    let started = tokio::build(NEWEST, Flavor::Debug).and_then(|mut command| {
-        tokio::answer_on(&mut command, &socket);
-        Target::start_command(command, &["twins=30"])
-    });
-    let test = "tokio::unwatched::tasks_whose_function_is_left_alone_have_not_come_back";
-    let Some(target) = testbed::or_skip(test, started).unwrap() else {
+    let Some(twins) = Maker::start("twins", (NEWEST, Flavor::Debug), &["twins=30"]) else {
         return;
     };
-    let pid = target.pid();
+    let pid = twins.pid();
     let daemon = Daemon::watch(pid, "300ms", "1s");
     let expected = [("oneshot::Receiver", 30, 0)];
     let are_told = |process: &Process| stuck(process) == expected;
     daemon.until(pid, "the stuck are blocked", |process| {
         process.is_some_and(are_told)
     });
-    tokio::ask(&socket, "busy").unwrap();
+    twins.ask("busy");
     let is_unseen = |process: &Process| process.incomplete().contains(&"tokio_polls_unseen");
     let begun = Instant::now();
     let mut unseen = None;
