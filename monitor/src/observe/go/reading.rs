@@ -22,8 +22,8 @@ use crate::observe::{
     monotonic,
 };
 
-/// Goroutines that are read at once: 8 MiB of them.
-const BATCH: usize = 16 << 10;
+/// Goroutines that are read at once: 2 MiB of them.
+const BATCH: usize = 4 << 10;
 /// Parts that wait for being decoded.
 const AHEAD: usize = 1;
 
