@@ -148,12 +148,13 @@ impl Goroutine {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use proptest::prelude::*;
 
     use super::{super::offsets, *};
 
-    fn waiting() -> (Vec<u8>, &'static Offsets) {
+    /// A `g` that waits, of number 18.
+    pub fn waiting() -> (Vec<u8>, &'static Offsets) {
         let offsets = offsets::of(27).unwrap();
         let mut bytes = vec![0; offsets.size as usize];
         let mut put = |at: usize, word: u64| bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());

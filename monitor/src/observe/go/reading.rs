@@ -175,3 +175,78 @@ fn part(offsets: &'static Offsets, memory: &mut Memory, some: Vec<(u64, u32)>, w
         stacks,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::goroutine::tests::waiting, *};
+
+    /// The numbers and places that are read of so many goroutines, with their parts.
+    fn read(count: u64, whole: bool) -> (Vec<(u64, u32)>, usize) {
+        let (one, offsets) = waiting();
+        let mut bytes = one.repeat(count as usize);
+        let size = one.len();
+        for (number, bytes) in (1..=count).zip(bytes.chunks_exact_mut(size)) {
+            bytes[offsets.goid..offsets.goid + 8].copy_from_slice(&number.to_le_bytes());
+        }
+        let address = |number: u64| bytes.as_ptr() as u64 + number * size as u64;
+        let addresses: Vec<(u64, u32)> = (0..count)
+            .rev()
+            .map(|number| (address(number), number as u32))
+            .collect();
+        // SAFETY: takes nothing, returns a number.
+        let memory = || Memory::of(unsafe { libc::gettid() } as u32).unwrap();
+        let mut reading = Reading::begin(offsets, memory(), addresses, whole).unwrap();
+        let (mut found, mut parts, mut own) = (Vec::new(), 0, memory());
+        loop {
+            let (part, is_last) = reading.next(&mut own).unwrap();
+            assert_eq!((part.unreadable, part.stacks.is_some()), (0, whole && count > 0));
+            let ids = part.goroutines.iter().map(|goroutine| goroutine.id);
+            found.extend(ids.zip(part.places));
+            parts += 1;
+            if is_last {
+                found.sort_unstable();
+                return (found, parts);
+            }
+        }
+    }
+
+    #[test]
+    fn each_goroutine_is_read_once_whoever_reads_it() {
+        for (count, whole) in [
+            (0, true),
+            (1, false),
+            (10_000, false),
+            (10_000, true),
+            (4 * BATCH as u64, false),
+        ] {
+            let (found, parts) = read(count, whole);
+            let expected: Vec<(u64, u32)> = (1..=count).zip(0..).collect();
+            assert_eq!(found, expected, "{count} {whole}");
+            let at_once = if whole { MAX_STACKS } else { BATCH };
+            assert_eq!(
+                parts,
+                (count as usize).div_ceil(at_once).max(1),
+                "{count} {whole}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_wants_no_more_is_not_waited_for() {
+        let (one, offsets) = waiting();
+        let addresses = vec![(one.as_ptr() as u64, 0); 10 * BATCH];
+        // SAFETY: takes nothing, returns a number.
+        let memory = Memory::of(unsafe { libc::gettid() } as u32).unwrap();
+        let reading = Reading::begin(offsets, memory, addresses, false).unwrap();
+        let left = Arc::downgrade(&reading.left);
+        drop(reading);
+        let begun = std::time::Instant::now();
+        while left.upgrade().is_some() {
+            assert!(
+                begun.elapsed() < std::time::Duration::from_secs(20),
+                "it reads on"
+            );
+            thread::yield_now();
+        }
+    }
+}
