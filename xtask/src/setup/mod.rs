@@ -16,7 +16,7 @@ mod validator;
 use anyhow::Result;
 
 pub use advice::Needed;
-pub use debian::extract;
+pub use debian::{Archive, extract};
 pub use testing::{ensure_gcc, unpacked_programs};
 
 /// What came of one step.

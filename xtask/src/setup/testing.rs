@@ -169,7 +169,11 @@ fn unpacked(wanted: &Unpacked) -> Outcome {
     if let Some(folder) = wanted.found() {
         return Outcome::InPlace(format!("{programs} in {}", folder.display()));
     }
-    match debian::extract(SUITE, &[wanted.package], &workspace::tools().join(wanted.folder)) {
+    match debian::extract(
+        &debian::Archive::debian(SUITE),
+        &[wanted.package],
+        &workspace::tools().join(wanted.folder),
+    ) {
         Ok(took) => Outcome::Did(format!(
             "unpacked {} into {} in {} s",
             wanted.package,
