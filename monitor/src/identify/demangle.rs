@@ -16,11 +16,15 @@ const MAX_MANGLED: usize = 16 * 1024;
 /// How deep a C++ name may nest; each level takes some kilobytes of our own stack.
 const MAX_DEPTH: u32 = 96;
 
+/// What Go's linker puts behind the names of functions in assembly (cmd/link, `mangleABIName`); its own table of functions
+/// has them without.
+const GO_ASSEMBLY: &str = ".abi0";
+
 /// At most [`MAX_NAME`] characters, without the hash that Rust puts at the end of a symbol.
 pub fn demangle(symbol: &str) -> String {
     rust(symbol)
         .or_else(|| cpp(symbol))
-        .unwrap_or_else(|| clean(symbol, MAX_NAME))
+        .unwrap_or_else(|| clean(symbol.strip_suffix(GO_ASSEMBLY).unwrap_or(symbol), MAX_NAME))
 }
 
 fn rust(symbol: &str) -> Option<String> {
@@ -64,6 +68,7 @@ mod tests {
             ("_RNvCs4fqI2P2rA04_7mycrate3foo", "mycrate::foo"),
             ("_ZN4Pool7acquireEv", "Pool::acquire()"),
             ("_ZL18mutex_lock_foreverv", "mutex_lock_forever()"),
+            ("runtime.futex.abi0", "runtime.futex"),
             ("_Z", "_Z"),
             ("", ""),
         ];

@@ -123,7 +123,7 @@ impl Program {
         let [
             for_each,
             goexit,
-            switch,
+            defer_return,
             panic,
             signal_panic,
             wrapper_panic,
@@ -140,7 +140,7 @@ impl Program {
         ] = functions.find([
             "runtime.forEachGRace",
             "runtime.goexit",
-            "runtime.systemstack_switch",
+            "runtime.deferreturn",
             "runtime.gopanic",
             "runtime.sigpanic",
             "runtime.panicwrap",
@@ -181,8 +181,8 @@ impl Program {
             list,
             reasons,
             marked: Marked {
-                // The compiler's wrappers have no function of that name; the list of ids goes on with them.
-                wrapper: id(switch).and_then(|id| id.checked_add(1)),
+                // It counts as one of the compiler's wrappers (cmd/internal/objabi/funcid.go).
+                wrapper: id(defer_return),
                 panic: id(panic),
                 signal_panic: id(signal_panic),
                 wrapper_panic: id(wrapper_panic),

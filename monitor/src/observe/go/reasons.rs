@@ -1,4 +1,4 @@
-//! What a goroutine's wait reason says of it (runtime/runtime2.go, `waitReasonStrings`, Go 1.19 to 1.27).
+//! What a goroutine's wait reason says of it (runtime/runtime2.go, `waitReasonStrings`, Go 1.18 to 1.27).
 //!
 //! The texts are read from each program: their numbers change between versions, and new ones come. One that is not
 //! known here is told as it is.

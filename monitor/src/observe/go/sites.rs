@@ -6,7 +6,7 @@
 
 use crate::model::{Frame, Site};
 
-/// Folders of the standard library's source (Go 1.19 to 1.27); a module of the user's has a dot in the first part of its path,
+/// Folders of the standard library's source (Go 1.18 to 1.27); a module of the user's has a dot in the first part of its path,
 /// if it can be fetched at all.
 const LIBRARY: &str = "archive bufio bytes cmp compress container context crypto database debug embed encoding errors \
      expvar flag fmt go hash html image index internal io iter log maps math mime net os path plugin reflect regexp \

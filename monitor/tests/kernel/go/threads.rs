@@ -41,13 +41,25 @@ fn threads_of_a_stripped_program_stand_where_those_of_another_do() {
             })
         };
         assert!(futex(&known), "Go {version}: {known:?}");
+        // Go 1.18 has that one in assembly, without a frame: without symbols nothing tells who called it.
+        let stripped = known.clone().into_iter().map(|[reason, class, site, entry]| {
+            let is_call = go::minor(version) < 19 && reason == "read";
+            let site = if is_call {
+                "syscall.Syscall".to_owned()
+            } else {
+                site
+            };
+            [reason, class, site, entry]
+        });
+        let stripped: BTreeSet<_> = stripped.collect();
         let more = [Flavor::NoSections, Flavor::Pie];
         let more = more.into_iter().filter(|_| *version == "1.27");
         for flavor in [Flavor::Stripped].into_iter().chain(more) {
             let Some(told) = threads(version, flavor) else {
                 continue;
             };
-            assert_eq!(told, known, "Go {version}, {flavor:?}");
+            let expected = if flavor == Flavor::Pie { &known } else { &stripped };
+            assert_eq!(&told, expected, "Go {version}, {flavor:?}");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! A look at which all is told of all goroutines, blocked or not: with the stacks of those that do not run, and what
-//! the runtime's own traceback prints of each (runtime/traceback.go, `goroutineheader` and `printcreatedby`, Go 1.19 to
+//! the runtime's own traceback prints of each (runtime/traceback.go, `goroutineheader` and `printcreatedby`, Go 1.18 to
 //! 1.27).
 
 use std::{
