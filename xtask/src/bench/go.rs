@@ -14,7 +14,7 @@ use testbed::{
     go::{self, Flavor},
 };
 
-use super::{lateness, median, seconds};
+use super::{lateness, median, seconds, watch};
 use crate::workspace;
 
 const VERSION: &str = "1.27";
@@ -225,19 +225,14 @@ fn whole_looks(log: &[u8]) -> Vec<f64> {
 /// s, the median of whole looks of a daemon, which has seen the program before.
 fn known_looks(pid: &str) -> Result<f64> {
     let socket = Socket::new("bench-go-daemon");
-    let mut daemon = Command::new(workspace::taskleak())
-        .args(["--log", "debug", "run", "--listen", "127.0.0.1:0", "--pid", pid])
-        .args([
-            "--interval",
-            "60s",
-            "--no-spawn-probes",
-            "--socket",
-            socket.path(),
-        ])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let options = [
+        "--interval",
+        "60s",
+        "--no-spawn-probes",
+        "--socket",
+        socket.path(),
+    ];
+    let mut daemon = watch(pid, &options)?;
     std::thread::sleep(Duration::from_secs(3));
     let mut is_answered = true;
     for _ in 0..=ROUNDS {
@@ -291,20 +286,14 @@ fn take(pid: &str) -> Result<Taken> {
 
 /// s, the median of the looks of a `run` that knows all stacks already, and the ticker's [`lateness`] meanwhile.
 fn later_look(load: &Load) -> Result<(f64, f64)> {
-    let mut child = Command::new(workspace::taskleak())
-        .args(["--log", "debug", "run", "--listen", "127.0.0.1:0"])
-        .args(["--pid", &load.pid()])
-        .args([
-            "--interval",
-            "500ms",
-            "--blocked-after",
-            "500ms",
-            "--no-spawn-probes",
-        ])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let options = [
+        "--interval",
+        "500ms",
+        "--blocked-after",
+        "500ms",
+        "--no-spawn-probes",
+    ];
+    let mut child = watch(&load.pid(), &options)?;
     let late = lateness(WATCHED, || load.latency());
     child.kill()?;
     let output = child.wait_with_output()?;

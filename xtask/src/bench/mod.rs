@@ -13,12 +13,13 @@ mod tokio;
 mod tokio_spawn;
 mod verdict;
 
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use crate::{run, setup};
+use crate::{run, setup, workspace};
 
 #[derive(Args)]
 pub struct Options {
@@ -113,6 +114,18 @@ fn lateness(during: Duration, ask: impl Fn() -> Result<Duration>) -> Result<f64>
         late.push(ask()?.as_secs_f64() * 1e3);
     }
     Ok(median(&mut late))
+}
+
+/// A `run` that watches a process, and says of each look how long it took.
+fn watch(pid: &str, args: &[&str]) -> Result<Child> {
+    let child = Command::new(workspace::taskleak())
+        .args(["--log", "debug", "run", "--listen", "127.0.0.1:0", "--pid", pid])
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    Ok(child)
 }
 
 /// As Rust prints durations: `78.75ms`.

@@ -11,7 +11,7 @@ use testbed::{
     tokio::{self, Flavor, NEWEST, Served},
 };
 
-use super::{footprint::peak_kib, lateness, median, seconds};
+use super::{footprint::peak_kib, lateness, median, seconds, watch};
 use crate::workspace;
 
 const MANY: usize = 100_000;
@@ -167,20 +167,8 @@ struct Looked {
 }
 
 fn looks(load: &Load, interval: &str, during: Duration) -> Result<Looked> {
-    let mut child = Command::new(workspace::taskleak())
-        .args(["--log", "debug", "run", "--listen", "127.0.0.1:0"])
-        .args([
-            "--pid",
-            &load.0.pid().to_string(),
-            "--interval",
-            interval,
-            "--blocked-after",
-            "1s",
-        ])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let pid = load.0.pid().to_string();
+    let mut child = watch(&pid, &["--interval", interval, "--blocked-after", "1s"])?;
     let late = load.lateness(during)?;
     let peak = peak_kib(child.id())?;
     child.kill()?;

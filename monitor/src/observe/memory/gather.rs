@@ -75,7 +75,7 @@ impl Memory {
         let mut parts = Vec::with_capacity(places.len());
         let mut length = 0;
         for (number, place) in places.iter().enumerate() {
-            if place.is_empty() || !self.is_present(place, &places[number..]) {
+            if place.is_empty() || !self.is_present(place, &places[number + 1..]) {
                 parts.push(None);
                 continue;
             }
@@ -146,14 +146,14 @@ impl Memory {
         (bytes, broken)
     }
 
-    /// `places`: this one, and those that will be asked about next.
-    fn is_present(&mut self, place: &Range<u64>, places: &[Range<u64>]) -> bool {
+    /// `next`: those that will be asked about then.
+    fn is_present(&mut self, place: &Range<u64>, next: &[Range<u64>]) -> bool {
         if place.end - place.start > WINDOW {
             let parts = self.pages.present(place.clone()).unwrap_or_default();
             return parts.first() == Some(place);
         }
         if place.start < self.window.start || place.end > self.window.end {
-            self.window = window(places);
+            self.window = window(place, next);
             self.present = self.pages.present(self.window.clone()).unwrap_or_default();
         }
         let index = self.present.partition_point(|part| part.end < place.end);
@@ -162,13 +162,10 @@ impl Memory {
     }
 }
 
-/// The pages of the first of these places, and of those behind it as far as they are near.
-fn window(places: &[Range<u64>]) -> Range<u64> {
-    let mut window = match places.first() {
-        Some(first) => first.start & !(PAGE - 1)..first.end,
-        None => return 0..0,
-    };
-    for place in places.iter().filter(|place| !place.is_empty()) {
+/// The pages of a place, and of the next ones as far as they are near.
+fn window(first: &Range<u64>, next: &[Range<u64>]) -> Range<u64> {
+    let mut window = first.start & !(PAGE - 1)..first.end;
+    for place in next.iter().filter(|place| !place.is_empty()) {
         let is_near = place.start >= window.start && place.start <= window.end.saturating_add(APART);
         if !is_near || place.end - window.start > WINDOW {
             break;
@@ -231,8 +228,11 @@ mod tests {
     #[test]
     fn pages_are_looked_up_together_that_are_near() {
         let page = |number: u64| number * PAGE + 8..number * PAGE + 16;
-        let all = |numbers: &[u64]| window(&numbers.iter().copied().map(page).collect::<Vec<_>>());
-        let one = |place: Range<u64>| window(std::slice::from_ref(&place));
+        let all = |numbers: &[u64]| {
+            let places: Vec<_> = numbers.iter().copied().map(page).collect();
+            window(&places[0], &places[1..])
+        };
+        let one = |place: Range<u64>| window(&place, &[]);
         let pages = |from: u64, to: u64| from * PAGE..to * PAGE;
         assert_eq!(all(&[7]), pages(7, 8));
         assert_eq!(all(&[7, 9, 20, 40]), pages(7, 21));
@@ -243,7 +243,7 @@ mod tests {
         // One that is read anyway.
         assert_eq!(one(8..2 * WINDOW), 0..2 * WINDOW);
         assert_eq!(one(u64::MAX - 8..u64::MAX), u64::MAX - PAGE + 1..u64::MAX);
-        assert_eq!(window(&[0..0, page(3)]), pages(0, 4));
+        assert_eq!(window(&page(2), &[0..0, page(3)]), pages(2, 4));
     }
 
     #[test]
