@@ -1,6 +1,7 @@
 //! The helper's side: reads Go programs and their goroutines.
 
 mod stacks;
+mod unwinding;
 
 use std::{
     collections::HashSet,
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::observe::{
     helper::Who,
-    memory::Memory,
+    memory::{Memory, present::copied},
     monotonic,
     programs::{Placed, Programs},
 };
@@ -102,6 +103,7 @@ impl Inspector {
     fn begin(&mut self, who: Who, whole: bool) -> Result<Begun, Unknown> {
         self.walk = None;
         self.timers = None;
+        let copied = copied();
         let Placed { bias, program, .. } = self.program(who)?;
         let mut memory = memory(who)?;
         let listed = list(&program, bias, &mut memory)?;
@@ -116,6 +118,7 @@ impl Inspector {
             count: left.len() as u64,
             reasons: program.reasons.clone(),
             traces_labels: program.traces_labels(bias, &memory),
+            copied,
         };
         let reading = Reading::begin(program.offsets, memory, left, whole);
         let reading = reading.map_err(|error| Unknown::Unreadable(error.to_string()))?;
@@ -134,7 +137,7 @@ impl Inspector {
             return Err(Unknown::Unreadable("who reads it has died".to_owned()));
         };
         let goroutines = part.goroutines;
-        let whole = |read| self.whole_stacks(walk.who, &placed, &mut memory, &goroutines, read);
+        let whole = |read| self.whole_stacks(&walk, &placed, &mut memory, &goroutines, read);
         let stacks = part.stacks.map(whole);
         let threads = threads(program, &mut memory, &goroutines);
         let bubbles = bubbles(program, &mut memory, &goroutines);
@@ -168,6 +171,7 @@ impl Inspector {
             records,
             stacks,
             unreadable: part.unreadable,
+            copied: copied(),
             is_last,
         })
     }

@@ -2,7 +2,7 @@
 //! the program.
 //!
 //! In the helper process: `buildinfo` (the version), `table` and `pclntab` (its functions), `program` and `code` (where the
-//! runtime has what), `reading` (a walk, ahead of its decoding), `reads`, `goroutine`, `stack`, `poll`, `timers`, `labels` (reads
+//! runtime has what), `reading` (a walk, ahead of its decoding), `reads`, `goroutine`, `stack`, `shapes`, `poll`, `timers`, `labels` (reads
 //! of the process), `frames`, `wrapper`, `sites` (names), `points` (where probes go), `inspector` (answers). In the monitor:
 //! `worker` (asks), `tracker` (since when), `reasons`, `view` (tasks), `spawning` (who makes goroutines).
 //! What must be added for a new version of Go is one entry in `offsets`.
@@ -22,6 +22,7 @@ pub mod protocol;
 mod reading;
 mod reads;
 mod reasons;
+mod shapes;
 mod sites;
 mod spawning;
 mod stack;

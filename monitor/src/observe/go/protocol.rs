@@ -68,6 +68,8 @@ pub struct Begun {
     pub reasons: Vec<String>,
     /// Whether the runtime's own tracebacks have labels.
     pub traces_labels: bool,
+    /// Bytes that the helper had copied from other processes before the walk.
+    pub copied: u64,
 }
 
 /// Some goroutines of a walk.
@@ -81,6 +83,8 @@ pub struct Batch {
     pub stacks: Option<Stacks>,
     /// Not in memory, or no goroutines.
     pub unreadable: u64,
+    /// Bytes that the helper has copied from other processes by now.
+    pub copied: u64,
     pub is_last: bool,
 }
 

@@ -5,7 +5,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
         mpsc::{Receiver, RecvError, SyncSender, sync_channel},
     },
     thread,
@@ -15,12 +15,10 @@ use super::{
     goroutine::{Decoded, Goroutine, Status},
     offsets::Offsets,
     protocol::MAX_STACKS,
-    reads::{self, Standing},
+    reads::{self, Read, Standing},
+    shapes::{Outline, Shape, Shapes},
 };
-use crate::observe::{
-    memory::{Memory, gather::Gathered},
-    monotonic,
-};
+use crate::observe::{memory::Memory, monotonic};
 
 /// Goroutines that are read at once: 2 MiB of them.
 const BATCH: usize = 4 << 10;
@@ -44,16 +42,14 @@ pub struct Part {
 pub struct Stacks {
     /// [`reads::order`].
     pub order: Vec<usize>,
-    /// Of how many of these, in this order; and the stacks.
-    pub count: usize,
-    pub copied: Gathered,
+    pub read: Read,
 }
 
 impl Stacks {
-    pub fn of(memory: &mut Memory, found: &[Standing<'_>]) -> Self {
+    pub fn of(memory: &mut Memory, found: &[Standing<'_>], shapes: &Shapes) -> Self {
         let order = reads::order(found);
-        let (count, copied) = reads::stacks(memory, found, &order);
-        Self { order, count, copied }
+        let read = reads::stacks(memory, found, &order, shapes);
+        Self { order, read }
     }
 }
 
@@ -63,6 +59,8 @@ struct Left {
     whole: bool,
     /// By their addresses in falling order, each with its place in the runtime's list.
     addresses: Mutex<Vec<(u64, u32)>>,
+    /// Of the stacks that have been unwound.
+    shapes: RwLock<Shapes>,
 }
 
 impl Left {
@@ -78,7 +76,41 @@ impl Left {
         let mut some = left.split_off(from);
         drop(left);
         some.reverse();
-        (!some.is_empty()).then(|| part(self.offsets, memory, some, self.whole))
+        (!some.is_empty()).then(|| self.part(memory, some))
+    }
+
+    fn part(&self, memory: &mut Memory, some: Vec<(u64, u32)>) -> Part {
+        let (addresses, orders): (Vec<u64>, Vec<u32>) = some.into_iter().unzip();
+        let (mut goroutines, mut places, mut unreadable) =
+            (Vec::with_capacity(addresses.len()), Vec::new(), 0);
+        reads::read(
+            self.offsets,
+            memory,
+            &addresses,
+            |number, decoded| match decoded {
+                Decoded::Live(goroutine) => {
+                    goroutines.push(goroutine);
+                    places.push(orders[number]);
+                }
+                Decoded::Dead => {}
+                Decoded::Invalid => unreadable += 1,
+            },
+        );
+        let ended = monotonic();
+        let stacks = self
+            .whole
+            .then(|| Stacks::of(memory, &standing(&goroutines), &self.shapes()));
+        Part {
+            ended,
+            goroutines,
+            places,
+            unreadable,
+            stacks,
+        }
+    }
+
+    fn shapes(&self) -> RwLockReadGuard<'_, Shapes> {
+        self.shapes.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -105,6 +137,7 @@ impl Reading {
             offsets,
             whole,
             addresses: Mutex::new(addresses),
+            shapes: RwLock::new(Shapes::new()),
         });
         let count = length.div_ceil(left.at_once());
         let shared = Arc::clone(&left);
@@ -112,6 +145,23 @@ impl Reading {
             .name("reads".to_owned())
             .spawn(move || send(&shared, &mut memory, &sender))?;
         Ok(Self { left, parts, count })
+    }
+
+    /// What is known of its stacks.
+    pub fn shapes(&self) -> RwLockReadGuard<'_, Shapes> {
+        self.left.shapes()
+    }
+
+    /// Remembers stacks that have not changed while they were read.
+    pub fn learn(&self, shapes: Vec<(Outline, Shape)>) {
+        // Whoever reads is not held up for nothing.
+        if shapes.is_empty() {
+            return;
+        }
+        let mut known = self.left.shapes.write().unwrap_or_else(PoisonError::into_inner);
+        for (outline, shape) in shapes {
+            known.learn(outline, shape);
+        }
     }
 
     /// Some of them, in no order, and whether these are the last.
@@ -152,28 +202,6 @@ pub fn standing(goroutines: &[Goroutine]) -> Vec<Standing<'_>> {
         stands => Standing::Stands(stands),
     };
     goroutines.iter().map(one).collect()
-}
-
-fn part(offsets: &'static Offsets, memory: &mut Memory, some: Vec<(u64, u32)>, whole: bool) -> Part {
-    let (addresses, orders): (Vec<u64>, Vec<u32>) = some.into_iter().unzip();
-    let (mut goroutines, mut places, mut unreadable) = (Vec::with_capacity(addresses.len()), Vec::new(), 0);
-    reads::read(offsets, memory, &addresses, |number, decoded| match decoded {
-        Decoded::Live(goroutine) => {
-            goroutines.push(goroutine);
-            places.push(orders[number]);
-        }
-        Decoded::Dead => {}
-        Decoded::Invalid => unreadable += 1,
-    });
-    let ended = monotonic();
-    let stacks = whole.then(|| Stacks::of(memory, &standing(&goroutines)));
-    Part {
-        ended,
-        goroutines,
-        places,
-        unreadable,
-        stacks,
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::{
     goroutine::{Decoded, Goroutine, Status},
     offsets::Offsets,
     program::{Program, Unknown},
+    shapes::Shapes,
 };
 use crate::observe::memory::{
     Memory,
@@ -155,19 +156,33 @@ pub fn order(found: &[Standing<'_>]) -> Vec<usize> {
     order
 }
 
-/// The used parts of the next stacks, as many as are read at once, and how many these are.
-pub fn stacks(memory: &mut Memory, found: &[Standing<'_>], order: &[usize]) -> (usize, Gathered) {
+/// Stacks that were read at once.
+pub struct Read {
+    /// Of each the part that was to be read.
+    pub places: Vec<Range<u64>>,
+    pub copied: Gathered,
+}
+
+/// The next stacks in this order, as many as are read at once: of those like one that is known a part, of the others what is
+/// in use.
+pub fn stacks(memory: &mut Memory, found: &[Standing<'_>], order: &[usize], shapes: &Shapes) -> Read {
     let mut places = Vec::new();
     let mut length = 0;
     for number in order {
-        let place = found[*number].used();
+        let standing = &found[*number];
+        let part = match standing {
+            Standing::Stands(goroutine) => shapes.get(goroutine).map(|alike| alike.place(goroutine)),
+            _ => None,
+        };
+        let place = part.unwrap_or_else(|| standing.used());
         length += place.end.saturating_sub(place.start);
         if length > MAX_COPIED && !places.is_empty() {
             break;
         }
         places.push(if place.start < place.end { place } else { 0..0 });
     }
-    (places.len(), memory.gather(&places, 0))
+    let copied = memory.gather(&places, 0);
+    Read { places, copied }
 }
 
 /// Whether the table of offsets fits: of a goroutine what it runs is a function's beginning, and so on.

@@ -28,6 +28,21 @@ pub struct Copied<'a> {
     pub goexit: &'a std::ops::Range<u64>,
 }
 
+/// What unwinding tells. It is overwritten: thousands of stacks are unwound, and few differ.
+#[derive(Debug, Default)]
+pub struct Unwound {
+    pub pcs: Pcs,
+    /// Where each of the return addresses lies, that of the outermost frame included.
+    pub places: Vec<u64>,
+}
+
+impl Unwound {
+    fn clear(&mut self) {
+        self.places.clear();
+        self.pcs.pcs.clear();
+    }
+}
+
 /// Where a stack's frames stand, innermost first: the first is an instruction, the others are return addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pcs {
@@ -37,11 +52,10 @@ pub struct Pcs {
 }
 
 impl Copied<'_> {
-    /// By frame pointers where these lead to the end, else by the table. What `told` was before is overwritten: thousands
-    /// of stacks are unwound, and few differ.
-    pub fn unwind<S: Space>(&self, functions: &Pclntab<S>, told: &mut Pcs) {
-        told.truncated =
-            self.by_frame_pointers(&mut told.pcs).is_none() && !self.by_table(functions, &mut told.pcs);
+    /// By frame pointers where these lead to the end, else by the table.
+    pub fn unwind<S: Space>(&self, functions: &Pclntab<S>, told: &mut Unwound) {
+        told.pcs.truncated =
+            self.by_frame_pointers(told).is_none() && self.by_table(functions, told).is_none();
     }
 
     /// The word at an address of the process.
@@ -57,21 +71,23 @@ impl Copied<'_> {
     }
 
     /// `None` where the chain breaks.
-    fn by_frame_pointers(&self, pcs: &mut Vec<u64>) -> Option<()> {
+    fn by_frame_pointers(&self, told: &mut Unwound) -> Option<()> {
         // Before Go 1.23 a system call kept none.
         if self.goroutine.status == Status::Syscall && self.goroutine.bp == 0 {
             return None;
         }
-        pcs.clear();
-        pcs.push(self.own(self.goroutine.pc));
+        told.clear();
+        told.pcs.pcs.push(self.own(self.goroutine.pc));
         let mut frame = self.goroutine.bp;
-        while pcs.len() < MAX_PCS {
+        while told.pcs.pcs.len() < MAX_PCS {
             let next = self.word(frame)?;
-            let pc = self.own(self.word(frame.checked_add(8)?)?);
+            let place = frame.checked_add(8)?;
+            let pc = self.own(self.word(place)?);
+            told.places.push(place);
             if self.goexit.contains(&pc) {
                 return Some(());
             }
-            pcs.push(pc);
+            told.pcs.pcs.push(pc);
             // They rise, or the chain has a cycle.
             if next <= frame {
                 return None;
@@ -81,30 +97,27 @@ impl Copied<'_> {
         None
     }
 
-    /// Whether it leads to the goroutine's beginning.
-    fn by_table<S: Space>(&self, functions: &Pclntab<S>, pcs: &mut Vec<u64>) -> bool {
+    /// `None` where it does not lead to the goroutine's beginning.
+    fn by_table<S: Space>(&self, functions: &Pclntab<S>, told: &mut Unwound) -> Option<()> {
         let (mut sp, mut pc) = (self.goroutine.sp, self.own(self.goroutine.pc));
-        pcs.clear();
-        while pcs.len() < MAX_PCS {
+        told.clear();
+        while told.pcs.pcs.len() < MAX_PCS {
             if self.goexit.contains(&pc) {
-                return true;
+                return Some(());
             }
-            let Some(function) = functions.function(pc) else {
-                return false;
-            };
+            let function = functions.function(pc)?;
             // A return address belongs to the call before it.
-            let at = if pcs.is_empty() { pc } else { pc.wrapping_sub(1) };
-            pcs.push(pc);
-            let size = functions.frame_size(&function, at);
-            let Some(place) = size.and_then(|size| sp.checked_add(size)) else {
-                return false;
+            let at = if told.places.is_empty() {
+                pc
+            } else {
+                pc.wrapping_sub(1)
             };
-            let (Some(next), Some(above)) = (self.word(place), place.checked_add(8)) else {
-                return false;
-            };
-            (pc, sp) = (self.own(next), above);
+            told.pcs.pcs.push(pc);
+            let place = sp.checked_add(functions.frame_size(&function, at)?)?;
+            (pc, sp) = (self.own(self.word(place)?), place.checked_add(8)?);
+            told.places.push(place);
         }
-        false
+        None
     }
 }
 
@@ -118,7 +131,7 @@ mod tests {
     const GOEXIT: std::ops::Range<u64> = 0x50_0000..0x50_0010;
 
     /// Waiting at `0x40_0001`, its frame pointer at the bottom of a stack of these words.
-    fn unwind(words: &[u64], status: Status, bp: u64) -> Pcs {
+    fn unwind(words: &[u64], status: Status, bp: u64) -> Unwound {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let goroutine = Goroutine {
             address: 0xc000,
@@ -160,9 +173,12 @@ mod tests {
             bias: 0,
             goexit: &GOEXIT,
         };
-        let mut told = Pcs {
-            pcs: vec![7],
-            truncated: true,
+        let mut told = Unwound {
+            pcs: Pcs {
+                pcs: vec![7],
+                truncated: true,
+            },
+            places: vec![8],
         };
         copied.unwind(&functions, &mut told);
         told
@@ -172,8 +188,9 @@ mod tests {
     fn frame_pointers_lead_to_the_beginning() {
         let words = [0x1010, 0x40_0002, 0x1020, 0x40_0003, 0, GOEXIT.start + 1];
         let told = unwind(&words, Status::Waiting, 0x1000);
-        assert_eq!(told.pcs, [0x40_0001, 0x40_0002, 0x40_0003]);
-        assert!(!told.truncated);
+        assert_eq!(told.pcs.pcs, [0x40_0001, 0x40_0002, 0x40_0003]);
+        assert_eq!(told.places, [0x1008, 0x1018, 0x1028]);
+        assert!(!told.pcs.truncated);
     }
 
     #[test]
@@ -185,17 +202,17 @@ mod tests {
             ([0x1018, 2, 0, 3], 0x1000),
             ([0x1010, 2, 0, 3], u64::MAX),
         ] {
-            assert!(unwind(&words, Status::Waiting, bp).truncated, "{words:x?}");
+            assert!(unwind(&words, Status::Waiting, bp).pcs.truncated, "{words:x?}");
         }
         // A system call before Go 1.23 keeps no frame pointer.
-        assert!(unwind(&[0, GOEXIT.start], Status::Syscall, 0).truncated);
+        assert!(unwind(&[0, GOEXIT.start], Status::Syscall, 0).pcs.truncated);
     }
 
     proptest! {
         #[test]
         fn any_stack_ends(words in prop::collection::vec(0x1000_u64..0x2000, 0..600), bp in 0x1000_u64..0x2000) {
             let told = unwind(&words, Status::Waiting, bp);
-            prop_assert!(told.pcs.len() <= MAX_PCS);
+            prop_assert!(told.pcs.pcs.len() <= MAX_PCS);
         }
     }
 }

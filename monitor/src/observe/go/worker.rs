@@ -137,6 +137,7 @@ impl Runtime for Go {
         let mut whole = wanted
             .whole
             .then(|| Whole::new(&process.version, begun.traces_labels));
+        let copied;
         loop {
             let Answer::Some(batch) = ask(asker, &Question::Next)? else {
                 return Err(asker.another_answer());
@@ -159,6 +160,7 @@ impl Runtime for Go {
                 incomplete.insert(Cause::GoroutinesUnreadable);
             }
             if batch.is_last {
+                copied = batch.copied.saturating_sub(begun.copied) >> 20;
                 break;
             }
         }
@@ -168,7 +170,7 @@ impl Runtime for Go {
         if let Some(mut whole) = whole {
             whole.name(memory, asker)?;
             tracing::debug!(
-                "process {}: {} goroutines with all their stacks read in {read:?}, told in {:?}",
+                "process {}: {} goroutines with all their stacks read in {read:?}, {copied} MiB copied, told in {:?}",
                 who.pid,
                 memory.tracker.entries().len(),
                 asked_at.elapsed()
@@ -188,7 +190,7 @@ impl Runtime for Go {
             name_stacks(memory, asker)?;
         }
         tracing::debug!(
-            "process {}: {} goroutines read in {read:?}, {} stacks until {:?}",
+            "process {}: {} goroutines read in {read:?}, {copied} MiB copied, {} stacks until {:?}",
             who.pid,
             memory.tracker.entries().len(),
             unasked.len(),

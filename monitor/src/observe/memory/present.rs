@@ -4,13 +4,27 @@
 //! may sleep for ever. `/proc/PID/pagemap` (Documentation/admin-guide/mm/pagemap.rst) tells before. The page may
 //! still go between the two: whoever reads must bear to be killed.
 
-use std::{fs::File, io, mem::MaybeUninit, ops::Range, os::unix::fs::FileExt as _};
+use std::{
+    fs::File,
+    io,
+    mem::MaybeUninit,
+    ops::Range,
+    os::unix::fs::FileExt as _,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 pub const PAGE: u64 = 4096;
 /// Bit 63 of a pagemap entry: the page is present.
 const PRESENT: u64 = 1 << 63;
 /// Most parts that one read is made of; what lies behind is left out.
 const MAX_PARTS: usize = 256;
+/// Of all processes.
+static COPIED: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes that this process has copied from others since it began.
+pub fn copied() -> u64 {
+    COPIED.load(Ordering::Relaxed)
+}
 
 /// The page map of a process. It stays with the address space: after an exec it tells nothing any more.
 #[derive(Debug)]
@@ -103,7 +117,9 @@ pub fn read_new(tid: u32, parts: &[Range<u64>], bytes: &mut [MaybeUninit<u8>]) -
             0,
         )
     };
-    usize::try_from(read).unwrap_or_default()
+    let read = usize::try_from(read).unwrap_or_default();
+    COPIED.fetch_add(read as u64, Ordering::Relaxed);
+    read
 }
 
 #[cfg(test)]

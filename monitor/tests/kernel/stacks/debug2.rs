@@ -198,6 +198,33 @@ fn also_of_stripped_and_of_relocatable_programs() {
     }
 }
 
+/// Of the last ones a part of the stack is read that is like the first ones', all but for one return address.
+#[test]
+fn thousands_that_look_alike_are_told_apart() {
+    for version in go::versions() {
+        let scenarios = ["mostly=8000", "rarely=300", "tcp_read=2000", "deadline_read=200"];
+        let Some(both) = Both::ask(version, Flavor::Plain, &scenarios, "") else {
+            continue;
+        };
+        both.assert_same(version);
+        let calls = lines_of(&both.ours, "main.leakAlike(...)");
+        let mut counts: Vec<usize> = calls.into_values().collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [300, 8000], "Go {version}");
+    }
+}
+
+/// How often each line comes behind this one.
+fn lines_of<'a>(text: &'a str, call: &str) -> BTreeMap<&'a str, usize> {
+    let mut found = BTreeMap::new();
+    for (line, next) in text.lines().zip(text.lines().skip(1)) {
+        if line == call {
+            *found.entry(next).or_default() += 1;
+        }
+    }
+    found
+}
+
 /// Only from Go 1.26 on it prints them, and only where it was told to, which is the rule from 1.27 on.
 #[test]
 fn labels_are_printed_where_and_as_the_program_prints_them() {

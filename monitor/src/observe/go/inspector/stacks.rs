@@ -6,15 +6,15 @@ use super::{
     super::{
         goroutine::{Decoded, Goroutine, Status},
         labels::{self, Form},
-        poll,
         program::{Program, Unknown},
         protocol::{MAX_STACKS, Outcome, Stacks, Wanted},
         reading,
         reads::{self, Standing},
-        stack::{Copied, Pcs},
+        shapes::Shapes,
         timers,
     },
-    Inspector, memory,
+    Inspector, Walk, memory,
+    unwinding::{Told, Unwinding},
 };
 use crate::{
     model::Labels,
@@ -44,15 +44,17 @@ impl Inspector {
                 _ => Standing::Moved,
             });
         }
-        let stacks = reading::Stacks::of(&mut memory, &found);
-        Ok(self.unwound(who, &placed, &mut memory, &found, stacks))
+        let none = Shapes::default();
+        let read = reading::Stacks::of(&mut memory, &found, &none);
+        let told = self.unwound(who, &placed, &mut memory, &found, read, &none);
+        Ok(self.answer_of(told))
     }
 
-    /// Stacks of all of these that do not run, and the labels of all. They may run at any moment: they are looked at once
-    /// more when all has been read.
+    /// Stacks of all of these that do not run, and the labels of all. They may run at any moment: those that may have are
+    /// looked at once more when all has been read.
     pub(super) fn whole_stacks(
         &mut self,
-        who: Who,
+        walk: &Walk,
         placed: &Placed<Program>,
         memory: &mut Memory,
         goroutines: &[Goroutine],
@@ -66,22 +68,37 @@ impl Inspector {
         };
         let sets = goroutines.iter().map(|goroutine| goroutine.labels).collect();
         let known = labels::read(Form::of(program.version.minor), memory, sets, constant);
-        let mut answer = self.unwound(who, placed, memory, &reading::standing(goroutines), read);
-        let addresses: Vec<u64> = goroutines.iter().map(|goroutine| goroutine.address).collect();
+        let found = reading::standing(goroutines);
+        let mut told = self.unwound(walk.who, placed, memory, &found, read, &walk.reading.shapes());
+        let is_doubtful = |number: &usize| {
+            let has_moved = told.outcomes[*number] == Outcome::Moved;
+            goroutines[*number].labels != 0 || !told.is_sound[*number] && !has_moved
+        };
+        let doubtful: Vec<usize> = (0..goroutines.len()).filter(is_doubtful).collect();
+        let addresses: Vec<u64> = doubtful
+            .iter()
+            .map(|number| goroutines[*number].address)
+            .collect();
         let mut still = vec![0; goroutines.len()];
-        reads::read(program.offsets, memory, &addresses, |number, later| {
+        reads::read(program.offsets, memory, &addresses, |at, later| {
+            let number = doubtful[at];
             let (before, now) = match &later {
                 Decoded::Live(now) => (&goroutines[number], now),
-                _ => return answer.outcomes[number] = Outcome::Moved,
+                _ => return told.outcomes[number] = Outcome::Moved,
             };
             // As long as a goroutine has them, nothing else can lie there.
             if (now.id, now.labels) == (before.id, before.labels) {
                 still[number] = now.labels;
             }
             if !is_still(now, &wanted(before)) {
-                answer.outcomes[number] = Outcome::Moved;
+                told.outcomes[number] = Outcome::Moved;
             }
         });
+        let shapes = std::mem::take(&mut told.shapes).into_iter();
+        let stood_still = shapes.filter(|(number, ..)| told.outcomes[*number] != Outcome::Moved);
+        walk.reading
+            .learn(stood_still.map(|(_, outline, shape)| (outline, shape)).collect());
+        let mut answer = self.answer_of(told);
         (answer.labelled, answer.labels) = numbered(still.into_iter(), known);
         answer
     }
@@ -94,71 +111,18 @@ impl Inspector {
         memory: &mut Memory,
         found: &[Standing<'_>],
         read: reading::Stacks,
-    ) -> Stacks {
-        let reading::Stacks {
-            order,
-            mut count,
-            mut copied,
-        } = read;
-        let Placed { bias, program, .. } = placed;
-        let mut answer = Stacks {
-            outcomes: vec![Outcome::Moved; found.len()],
-            ..Stacks::default()
-        };
+        shapes: &Shapes,
+    ) -> Told {
         let timed = self.timed(who, placed, memory, found);
-        answer.timers_unread = matches!(&self.timers, Some((_, None)));
-        // Each stack is looked up in it.
-        let mut numbers: hashbrown::HashMap<Pcs, u32> = hashbrown::HashMap::new();
-        let mut pcs = Pcs::default();
-        let mut rest = order.as_slice();
-        loop {
-            let (now, later) = rest.split_at(count);
-            rest = later;
-            let mut on_network = Vec::new();
-            for (place, number) in now.iter().enumerate() {
-                let goroutine = match found[*number] {
-                    Standing::Stands(goroutine) => goroutine,
-                    Standing::Moved => continue,
-                    Standing::Unreadable => {
-                        answer.outcomes[*number] = Outcome::Unreadable;
-                        continue;
-                    }
-                };
-                let Some(bytes) = copied.get(place) else {
-                    answer.outcomes[*number] = Outcome::Unreadable;
-                    continue;
-                };
-                let copied = Copied {
-                    goroutine,
-                    bytes,
-                    bias: *bias,
-                    goexit: &program.goexit,
-                };
-                copied.unwind(&program.functions, &mut pcs);
-                let known = numbers.get(&pcs).copied();
-                let index = known.unwrap_or_else(|| {
-                    let next = answer.stacks.len() as u32;
-                    answer.stacks.push(pcs.clone());
-                    numbers.insert(pcs.clone(), next);
-                    next
-                });
-                answer.outcomes[*number] = Outcome::Stack {
-                    number: index,
-                    has_deadline: timed.contains(number),
-                };
-                if program.waits_for(goroutine) == Some(poll::REASON) {
-                    on_network.push((*number, goroutine, bytes));
-                }
-            }
-            for limited in poll::have_deadlines(program.offsets, memory, &on_network) {
-                if let Outcome::Stack { has_deadline, .. } = &mut answer.outcomes[limited] {
-                    *has_deadline = true;
-                }
-            }
-            if rest.is_empty() {
-                return answer;
-            }
-            (count, copied) = reads::stacks(memory, found, rest);
+        Unwinding::new(placed, found, shapes, timed).all(memory, &read.order, read.read)
+    }
+
+    fn answer_of(&self, told: Told) -> Stacks {
+        Stacks {
+            outcomes: told.outcomes,
+            stacks: told.stacks,
+            timers_unread: matches!(&self.timers, Some((_, None))),
+            ..Stacks::default()
         }
     }
 
