@@ -14,6 +14,7 @@ use super::{
     protocol::{Answer, Batch, Begun, MAX_NAMED, MAX_SITES, Named, Question, Record},
     reading::Reading,
     reads::{bubbles, check, list, threads},
+    shapes::KnownShapes,
     sites,
 };
 use crate::observe::{
@@ -38,6 +39,15 @@ pub struct Inspector {
     ahead: Option<Answer>,
     /// What timers that are set go off to, of the process that was asked for last, where that has to be known.
     timers: Option<(Who, Option<HashSet<u64>>)>,
+    /// Of the process that was asked for last.
+    known: Option<(Who, KnownShapes)>,
+}
+
+/// Where stacks are looked at.
+struct Look<'a> {
+    who: Who,
+    placed: &'a Placed<Program>,
+    known: KnownShapes,
 }
 
 impl Inspector {
@@ -120,7 +130,8 @@ impl Inspector {
             traces_labels: program.traces_labels(bias, &memory),
             copied,
         };
-        let reading = Reading::begin(program.offsets, memory, left, whole);
+        let known = whole.then(|| self.known_shapes(who));
+        let reading = Reading::begin(program.offsets, memory, left, known);
         let reading = reading.map_err(|error| Unknown::Unreadable(error.to_string()))?;
         self.walk = Some(Walk { who, reading });
         Ok(begun)
@@ -137,7 +148,12 @@ impl Inspector {
             return Err(Unknown::Unreadable("who reads it has died".to_owned()));
         };
         let goroutines = part.goroutines;
-        let whole = |read| self.whole_stacks(&walk, &placed, &mut memory, &goroutines, read);
+        let look = Look {
+            who: walk.who,
+            placed: &placed,
+            known: self.known_shapes(walk.who),
+        };
+        let whole = |read| self.whole_stacks(&look, &mut memory, &goroutines, read);
         let stacks = part.stacks.map(whole);
         let threads = threads(program, &mut memory, &goroutines);
         let bubbles = bubbles(program, &mut memory, &goroutines);
@@ -188,6 +204,14 @@ impl Inspector {
             }
         };
         Ok(stacks.iter().take(MAX_NAMED).map(one).collect())
+    }
+
+    /// What is known of a process's stacks.
+    fn known_shapes(&mut self, who: Who) -> KnownShapes {
+        match &self.known {
+            Some((known, shapes)) if *known == who => shapes.clone(),
+            _ => self.known.insert((who, KnownShapes::new())).1.clone(),
+        }
     }
 
     /// The program of a process, where the process has it.

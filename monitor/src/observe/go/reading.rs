@@ -5,7 +5,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
+        Arc, Mutex, PoisonError,
         mpsc::{Receiver, RecvError, SyncSender, sync_channel},
     },
     thread,
@@ -16,7 +16,7 @@ use super::{
     offsets::Offsets,
     protocol::MAX_STACKS,
     reads::{self, Read, Standing},
-    shapes::{Outline, Shape, Shapes},
+    shapes::{KnownShapes, Shapes},
 };
 use crate::observe::{memory::Memory, monotonic};
 
@@ -56,17 +56,16 @@ impl Stacks {
 /// The goroutines that nobody has begun to read.
 struct Left {
     offsets: &'static Offsets,
-    whole: bool,
+    /// What is known of the stacks, where these are read too.
+    stacks: Option<KnownShapes>,
     /// By their addresses in falling order, each with its place in the runtime's list.
     addresses: Mutex<Vec<(u64, u32)>>,
-    /// Of the stacks that have been unwound.
-    shapes: RwLock<Shapes>,
 }
 
 impl Left {
     const fn at_once(&self) -> usize {
         // Stacks are read while the goroutines are still in the processor's cache, which they are looked up in again.
-        if self.whole { MAX_STACKS } else { BATCH }
+        if self.stacks.is_some() { MAX_STACKS } else { BATCH }
     }
 
     /// Reads the next ones; `None`: there are no more.
@@ -97,9 +96,8 @@ impl Left {
             },
         );
         let ended = monotonic();
-        let stacks = self
-            .whole
-            .then(|| Stacks::of(memory, &standing(&goroutines), &self.shapes()));
+        let stacks = self.stacks.as_ref();
+        let stacks = stacks.map(|known| Stacks::of(memory, &standing(&goroutines), &known.read()));
         Part {
             ended,
             goroutines,
@@ -107,10 +105,6 @@ impl Left {
             unreadable,
             stacks,
         }
-    }
-
-    fn shapes(&self) -> RwLockReadGuard<'_, Shapes> {
-        self.shapes.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -123,21 +117,20 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Begins to read goroutines, `addresses` in falling order, each with its place in the runtime's list. It ends when all
-    /// have been read, or nobody waits for parts any more.
+    /// Begins to read goroutines, `addresses` in falling order, each with its place in the runtime's list; with their stacks
+    /// if it is given what is known of these. It ends when all have been read, or nobody waits for parts any more.
     pub fn begin(
         offsets: &'static Offsets,
         mut memory: Memory,
         addresses: Vec<(u64, u32)>,
-        whole: bool,
+        stacks: Option<KnownShapes>,
     ) -> io::Result<Self> {
         let (sender, parts) = sync_channel(AHEAD);
         let length = addresses.len();
         let left = Arc::new(Left {
             offsets,
-            whole,
+            stacks,
             addresses: Mutex::new(addresses),
-            shapes: RwLock::new(Shapes::new()),
         });
         let count = length.div_ceil(left.at_once());
         let shared = Arc::clone(&left);
@@ -145,23 +138,6 @@ impl Reading {
             .name("reads".to_owned())
             .spawn(move || send(&shared, &mut memory, &sender))?;
         Ok(Self { left, parts, count })
-    }
-
-    /// What is known of its stacks.
-    pub fn shapes(&self) -> RwLockReadGuard<'_, Shapes> {
-        self.left.shapes()
-    }
-
-    /// Remembers stacks that have not changed while they were read.
-    pub fn learn(&self, shapes: Vec<(Outline, Shape)>) {
-        // Whoever reads is not held up for nothing.
-        if shapes.is_empty() {
-            return;
-        }
-        let mut known = self.left.shapes.write().unwrap_or_else(PoisonError::into_inner);
-        for (outline, shape) in shapes {
-            known.learn(outline, shape);
-        }
     }
 
     /// Some of them, in no order, and whether these are the last.
@@ -223,7 +199,7 @@ mod tests {
             .collect();
         // SAFETY: takes nothing, returns a number.
         let memory = || Memory::of(unsafe { libc::gettid() } as u32).unwrap();
-        let mut reading = Reading::begin(offsets, memory(), addresses, whole).unwrap();
+        let mut reading = Reading::begin(offsets, memory(), addresses, whole.then(KnownShapes::new)).unwrap();
         let (mut found, mut parts, mut own) = (Vec::new(), 0, memory());
         loop {
             let (part, is_last) = reading.next(&mut own).unwrap();
@@ -265,7 +241,7 @@ mod tests {
         let addresses = vec![(one.as_ptr() as u64, 0); 10 * BATCH];
         // SAFETY: takes nothing, returns a number.
         let memory = Memory::of(unsafe { libc::gettid() } as u32).unwrap();
-        let reading = Reading::begin(offsets, memory, addresses, false).unwrap();
+        let reading = Reading::begin(offsets, memory, addresses, None).unwrap();
         let left = Arc::downgrade(&reading.left);
         drop(reading);
         let begun = std::time::Instant::now();

@@ -8,7 +8,10 @@
 //! It tells, too, that the stack was not read while it changed, if of those that wait for the same reason in the same function
 //! only that one is known.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+};
 
 use hashbrown::HashMap;
 
@@ -155,6 +158,32 @@ impl Shapes {
         }
         if shapes.len() > MAX_ALIKE {
             *known = None;
+        }
+    }
+}
+
+/// Those of one process, for all who read its stacks.
+#[derive(Clone, Debug)]
+pub struct KnownShapes(Arc<RwLock<Shapes>>);
+
+impl KnownShapes {
+    pub fn new() -> Self {
+        Self(Arc::new(RwLock::new(Shapes::new())))
+    }
+
+    pub fn read(&self) -> RwLockReadGuard<'_, Shapes> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// [`Shapes::learn`], each of these.
+    pub fn learn(&self, shapes: impl ExactSizeIterator<Item = (Outline, Shape)>) {
+        // Whoever reads is not held up for nothing.
+        if shapes.len() == 0 {
+            return;
+        }
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (outline, shape) in shapes {
+            known.learn(outline, shape);
         }
     }
 }

@@ -10,10 +10,9 @@ use super::{
         protocol::{MAX_STACKS, Outcome, Stacks, Wanted},
         reading,
         reads::{self, Standing},
-        shapes::Shapes,
         timers,
     },
-    Inspector, Walk, memory,
+    Inspector, Look, memory,
     unwinding::{Told, Unwinding},
 };
 use crate::{
@@ -44,23 +43,25 @@ impl Inspector {
                 _ => Standing::Moved,
             });
         }
-        let none = Shapes::default();
-        let read = reading::Stacks::of(&mut memory, &found, &none);
-        let told = self.unwound(who, &placed, &mut memory, &found, read, &none);
+        let look = Look {
+            who,
+            placed: &placed,
+            known: self.known_shapes(who),
+        };
+        let read = reading::Stacks::of(&mut memory, &found, &look.known.read());
+        let told = self.unwound(&look, &mut memory, &found, read);
         Ok(self.answer_of(told))
     }
 
-    /// Stacks of all of these that do not run, and the labels of all. They may run at any moment: those that may have are
-    /// looked at once more when all has been read.
+    /// Stacks of all of these that do not run, and the labels of all.
     pub(super) fn whole_stacks(
         &mut self,
-        walk: &Walk,
-        placed: &Placed<Program>,
+        look: &Look<'_>,
         memory: &mut Memory,
         goroutines: &[Goroutine],
         read: reading::Stacks,
     ) -> Stacks {
-        let Placed { bias, program, .. } = placed;
+        let Placed { bias, program, .. } = look.placed;
         let image = program.functions.space();
         let constant = |address: u64, bytes: &mut [u8]| {
             let own = address.wrapping_sub(*bias);
@@ -68,53 +69,47 @@ impl Inspector {
         };
         let sets = goroutines.iter().map(|goroutine| goroutine.labels).collect();
         let known = labels::read(Form::of(program.version.minor), memory, sets, constant);
-        let found = reading::standing(goroutines);
-        let mut told = self.unwound(walk.who, placed, memory, &found, read, &walk.reading.shapes());
-        let is_doubtful = |number: &usize| {
-            let has_moved = told.outcomes[*number] == Outcome::Moved;
-            goroutines[*number].labels != 0 || !told.is_sound[*number] && !has_moved
-        };
-        let doubtful: Vec<usize> = (0..goroutines.len()).filter(is_doubtful).collect();
-        let addresses: Vec<u64> = doubtful
-            .iter()
-            .map(|number| goroutines[*number].address)
-            .collect();
-        let mut still = vec![0; goroutines.len()];
-        reads::read(program.offsets, memory, &addresses, |at, later| {
-            let number = doubtful[at];
-            let (before, now) = match &later {
-                Decoded::Live(now) => (&goroutines[number], now),
-                _ => return told.outcomes[number] = Outcome::Moved,
-            };
-            // As long as a goroutine has them, nothing else can lie there.
-            if (now.id, now.labels) == (before.id, before.labels) {
-                still[number] = now.labels;
-            }
-            if !is_still(now, &wanted(before)) {
-                told.outcomes[number] = Outcome::Moved;
-            }
-        });
-        let shapes = std::mem::take(&mut told.shapes).into_iter();
-        let stood_still = shapes.filter(|(number, ..)| told.outcomes[*number] != Outcome::Moved);
-        walk.reading
-            .learn(stood_still.map(|(_, outline, shape)| (outline, shape)).collect());
+        let told = self.unwound(look, memory, &reading::standing(goroutines), read);
+        let still = still_labelled(program, memory, goroutines);
         let mut answer = self.answer_of(told);
         (answer.labelled, answer.labels) = numbered(still.into_iter(), known);
         answer
     }
 
-    /// The stacks of those that live, the first of which have been read.
+    /// The stacks of those that live, the first of which have been read. They may run at any moment: those that may have are
+    /// looked at once more when all has been read.
     fn unwound(
         &mut self,
-        who: Who,
-        placed: &Placed<Program>,
+        look: &Look<'_>,
         memory: &mut Memory,
         found: &[Standing<'_>],
         read: reading::Stacks,
-        shapes: &Shapes,
     ) -> Told {
-        let timed = self.timed(who, placed, memory, found);
-        Unwinding::new(placed, found, shapes, timed).all(memory, &read.order, read.read)
+        let timed = self.timed(look.who, look.placed, memory, found);
+        let unwinding = Unwinding::new(look.placed, found, timed);
+        let mut told = unwinding.all(memory, &read.order, read.read, &look.known.read());
+        let unwound = |number: &usize| {
+            !told.is_sound[*number] && matches!(told.outcomes[*number], Outcome::Stack { .. })
+        };
+        let (doubtful, before): (Vec<usize>, Vec<&Goroutine>) = (0..found.len())
+            .filter(unwound)
+            .filter_map(|number| match found[number] {
+                Standing::Stands(goroutine) => Some((number, goroutine)),
+                _ => None,
+            })
+            .unzip();
+        let addresses: Vec<u64> = before.iter().map(|goroutine| goroutine.address).collect();
+        reads::read(look.placed.program.offsets, memory, &addresses, |at, later| {
+            let stands = matches!(&later, Decoded::Live(now) if is_still(now, &wanted(before[at])));
+            if !stands {
+                told.outcomes[doubtful[at]] = Outcome::Moved;
+            }
+        });
+        let mut shapes = std::mem::take(&mut told.shapes);
+        shapes.retain(|(number, ..)| told.outcomes[*number] != Outcome::Moved);
+        look.known
+            .learn(shapes.into_iter().map(|(_, outline, shape)| (outline, shape)));
+        told
     }
 
     fn answer_of(&self, told: Told) -> Stacks {
@@ -170,6 +165,25 @@ impl Inspector {
             .map(|(number, _)| number)
             .collect()
     }
+}
+
+/// The labels that each of these has had all the time, or 0: as long as it has them, nothing else can lie there.
+fn still_labelled(program: &Program, memory: &mut Memory, goroutines: &[Goroutine]) -> Vec<u64> {
+    let mut still = vec![0; goroutines.len()];
+    let labelled: Vec<usize> = (0..goroutines.len())
+        .filter(|number| goroutines[*number].labels != 0)
+        .collect();
+    let addresses: Vec<u64> = labelled
+        .iter()
+        .map(|number| goroutines[*number].address)
+        .collect();
+    reads::read(program.offsets, memory, &addresses, |at, later| {
+        let before = &goroutines[labelled[at]];
+        if matches!(&later, Decoded::Live(now) if (now.id, now.labels) == (before.id, before.labels)) {
+            still[labelled[at]] = before.labels;
+        }
+    });
+    still
 }
 
 /// Of each address the number of its set, and the sets by number.

@@ -30,7 +30,6 @@ pub struct Told {
 pub struct Unwinding<'a> {
     placed: &'a Placed<Program>,
     found: &'a [Standing<'a>],
-    shapes: &'a Shapes,
     /// Who is woken by a timer.
     timed: HashSet<usize>,
     told: Told,
@@ -41,16 +40,10 @@ pub struct Unwinding<'a> {
 }
 
 impl<'a> Unwinding<'a> {
-    pub fn new(
-        placed: &'a Placed<Program>,
-        found: &'a [Standing<'a>],
-        shapes: &'a Shapes,
-        timed: HashSet<usize>,
-    ) -> Self {
+    pub fn new(placed: &'a Placed<Program>, found: &'a [Standing<'a>], timed: HashSet<usize>) -> Self {
         Self {
             placed,
             found,
-            shapes,
             timed,
             told: Told {
                 outcomes: vec![Outcome::Moved; found.len()],
@@ -64,34 +57,29 @@ impl<'a> Unwinding<'a> {
     }
 
     /// All of them, in this order, the first of which have been read.
-    pub fn all(mut self, memory: &mut Memory, order: &[usize], first: Read) -> Told {
-        let unlike = self.some(memory, order, Some(first), self.shapes);
-        self.some(memory, &unlike, None, &Shapes::default());
+    pub fn all(mut self, memory: &mut Memory, order: &[usize], first: Read, known: &Shapes) -> Told {
+        let (mut rest, mut unlike) = (order, Vec::new());
+        let mut read = first;
+        loop {
+            let (now, later) = rest.split_at(read.places.len());
+            unlike.extend(self.take(memory, now, &read, known));
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+            read = reads::stacks(memory, self.found, rest, known);
+        }
+        let mut rest = unlike.as_slice();
+        while !rest.is_empty() {
+            let read = reads::stacks(memory, self.found, rest, &Shapes::default());
+            let (now, later) = rest.split_at(read.places.len());
+            self.take(memory, now, &read, known);
+            rest = later;
+        }
         self.told
     }
 
-    /// Takes in those with these numbers; those that were not `read` are, in parts where these are like one of `parts`.
-    /// Returns those of which a part was read that is not like it.
-    fn some(
-        &mut self,
-        memory: &mut Memory,
-        numbers: &[usize],
-        mut read: Option<Read>,
-        parts: &Shapes,
-    ) -> Vec<usize> {
-        let (mut rest, mut unlike) = (numbers, Vec::new());
-        while !rest.is_empty() {
-            let read = read
-                .take()
-                .unwrap_or_else(|| reads::stacks(memory, self.found, rest, parts));
-            let (now, later) = rest.split_at(read.places.len());
-            unlike.extend(self.take(memory, now, &read));
-            rest = later;
-        }
-        unlike
-    }
-
-    fn take(&mut self, memory: &mut Memory, numbers: &[usize], read: &Read) -> Vec<usize> {
+    fn take(&mut self, memory: &mut Memory, numbers: &[usize], read: &Read, known: &Shapes) -> Vec<usize> {
         let mut unlike = Vec::new();
         let mut on_network = Vec::new();
         for (at, (number, place)) in numbers.iter().zip(&read.places).enumerate() {
@@ -107,7 +95,7 @@ impl<'a> Unwinding<'a> {
                 self.told.outcomes[*number] = Outcome::Unreadable;
                 continue;
             };
-            let alike = self.shapes.get(goroutine);
+            let alike = known.get(goroutine);
             let stack = match alike.and_then(|alike| alike.find(goroutine, place.start, bytes)) {
                 Some((pcs, is_sound)) => {
                     self.told.is_sound[*number] = is_sound;
@@ -117,7 +105,7 @@ impl<'a> Unwinding<'a> {
                     unlike.push(*number);
                     continue;
                 }
-                None => self.unwind(*number, goroutine, bytes),
+                None => self.unwind(*number, goroutine, bytes, known),
             };
             self.told.outcomes[*number] = Outcome::Stack {
                 number: stack,
@@ -136,7 +124,7 @@ impl<'a> Unwinding<'a> {
     }
 
     /// Number of the stack.
-    fn unwind(&mut self, number: usize, goroutine: &Goroutine, bytes: &[u8]) -> u32 {
+    fn unwind(&mut self, number: usize, goroutine: &Goroutine, bytes: &[u8], known: &Shapes) -> u32 {
         let program = &self.placed.program;
         let copied = Copied {
             goroutine,
@@ -147,7 +135,7 @@ impl<'a> Unwinding<'a> {
         copied.unwind(&program.functions, &mut self.unwound);
         let Unwound { pcs, places } = &self.unwound;
         let stack = numbered(&mut self.numbers, &mut self.told.stacks, pcs);
-        let outline = Outline::of(goroutine).filter(|outline| !pcs.truncated && self.shapes.is_open(outline));
+        let outline = Outline::of(goroutine).filter(|outline| !pcs.truncated && known.is_open(outline));
         if let Some(outline) = outline
             && self.has_shape.insert((outline, stack))
             && let Some(shape) = Shape::of(goroutine, bytes, places, pcs, self.is_on_network(goroutine))
