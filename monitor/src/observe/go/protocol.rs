@@ -198,6 +198,8 @@ pub struct Stacks {
     /// Of a walk over the whole: which of `labels` each has.
     pub labelled: Vec<Option<u32>>,
     pub labels: Vec<Labels>,
+    /// Bytes that the helper has copied from other processes by now.
+    pub copied: u64,
 }
 
 pub use super::{points::Points, stack::Pcs};

@@ -137,7 +137,8 @@ impl Runtime for Go {
         let mut whole = wanted
             .whole
             .then(|| Whole::new(&process.version, begun.traces_labels));
-        let copied;
+        let copied_by = |now: u64| now.saturating_sub(begun.copied) >> 20;
+        let mut copied;
         loop {
             let Answer::Some(batch) = ask(asker, &Question::Next)? else {
                 return Err(asker.another_answer());
@@ -159,8 +160,8 @@ impl Runtime for Go {
             if batch.unreadable > 0 {
                 incomplete.insert(Cause::GoroutinesUnreadable);
             }
+            copied = batch.copied;
             if batch.is_last {
-                copied = batch.copied.saturating_sub(begun.copied) >> 20;
                 break;
             }
         }
@@ -170,9 +171,10 @@ impl Runtime for Go {
         if let Some(mut whole) = whole {
             whole.name(memory, asker)?;
             tracing::debug!(
-                "process {}: {} goroutines with all their stacks read in {read:?}, {copied} MiB copied, told in {:?}",
+                "process {}: {} goroutines with all their stacks read in {read:?}, {} MiB copied, told in {:?}",
                 who.pid,
                 memory.tracker.entries().len(),
+                copied_by(copied),
                 asked_at.elapsed()
             );
             process.whole = Some(whole);
@@ -184,15 +186,16 @@ impl Runtime for Go {
         let unasked = memory.unasked(self.threshold);
         if !unasked.is_empty() {
             thread::sleep(memory.tracker.confirm_after().saturating_sub(begun_at.elapsed()));
-            if !read_stacks(memory, &unasked, asker)? {
+            if !read_stacks(memory, &unasked, asker, &mut copied)? {
                 incomplete.insert(Cause::GoroutinesUnreadable);
             }
             name_stacks(memory, asker)?;
         }
         tracing::debug!(
-            "process {}: {} goroutines read in {read:?}, {copied} MiB copied, {} stacks until {:?}",
+            "process {}: {} goroutines read in {read:?}, {} MiB copied, {} stacks until {:?}",
             who.pid,
             memory.tracker.entries().len(),
+            copied_by(copied),
             unasked.len(),
             asked_at.elapsed()
         );
@@ -239,7 +242,12 @@ fn name_places(memory: &mut Memory, asker: &mut Asker<'_>) -> Result<(), Failure
 }
 
 /// Whether it is known of all of them whether their waits end by themselves.
-fn read_stacks(memory: &mut Memory, unasked: &[usize], asker: &mut Asker<'_>) -> Result<bool, Failure> {
+fn read_stacks(
+    memory: &mut Memory,
+    unasked: &[usize],
+    asker: &mut Asker<'_>,
+    copied: &mut u64,
+) -> Result<bool, Failure> {
     let mut is_known = true;
     for indices in unasked.chunks(MAX_STACKS) {
         let entries = memory.tracker.entries();
@@ -252,6 +260,7 @@ fn read_stacks(memory: &mut Memory, unasked: &[usize], asker: &mut Asker<'_>) ->
             return Err(asker.another_answer());
         };
         is_known &= !answer.timers_unread;
+        *copied = answer.copied;
         let now = monotonic();
         let numbers: Vec<Option<u32>> = answer.stacks.into_iter().map(|pcs| memory.stack(pcs)).collect();
         for (index, outcome) in indices.iter().zip(answer.outcomes) {

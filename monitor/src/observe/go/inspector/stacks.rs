@@ -19,7 +19,7 @@ use crate::{
     model::Labels,
     observe::{
         helper::Who,
-        memory::{Memory, space::Space as _},
+        memory::{Memory, present::copied, space::Space as _},
         monotonic,
         programs::Placed,
     },
@@ -117,6 +117,7 @@ impl Inspector {
             outcomes: told.outcomes,
             stacks: told.stacks,
             timers_unread: matches!(&self.timers, Some((_, None))),
+            copied: copied(),
             ..Stacks::default()
         }
     }
