@@ -1,7 +1,9 @@
 //! One pass: target → observe → detect. The only place that knows the order.
 
+mod health;
 mod holding;
 mod state_file;
+mod sweeps;
 mod tasks;
 mod waiting;
 
@@ -9,21 +11,18 @@ use std::{
     collections::HashSet,
     io,
     os::fd::OwnedFd,
-    path::Path,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use monitor_common::{Filter, record_flags, selected};
+use monitor_common::Filter;
 
-use self::{holding::Holding, state_file::Loaded};
+use self::holding::Holding;
 use crate::{
     detect::{Detector, Limits, Settings},
     identify::{Identifier, New},
-    model::{
-        Health, Kind, MapHealth, Observation, ProbeHealth, ProcessId, ProgramHealth, Snapshot, SpawnReport,
-    },
+    model::{Kind, Observation, ProcessId, Snapshot, SpawnReport},
     observe::{
-        bpf::{ExecEvents, LoadError, LoadOptions, Probes, TaskRecord, enable_run_stats},
+        bpf::{ExecEvents, LoadError, LoadOptions, Probes, enable_run_stats},
         go::Goroutines,
         governor::Budget,
         helper::{Helper, HelperOptions},
@@ -254,22 +253,6 @@ impl Monitor {
         Ok((observations, records, is_any_new))
     }
 
-    /// Sweeps, and takes down what was seen.
-    fn observe(&mut self) -> io::Result<(Vec<Observation>, Records)> {
-        // Of processes that the probes' filter does not know only the leader is told: they are selected, and
-        // swept again with all their threads.
-        self.swept_at = SystemTime::now();
-        if self.sweep()? {
-            self.swept_at = SystemTime::now();
-            self.sweep()?;
-        }
-        self.targets.end_pass();
-        let (mut observations, records) = self.threads.end();
-        // What has no live thread is a process that nobody has reaped yet.
-        observations.retain(|observation| !observation.tasks.is_empty());
-        Ok((observations, records))
-    }
-
     /// Attaches and detaches spawn probes, and says of tasks where they were made.
     fn tend_spawn_probes(&mut self, observations: &mut [Observation]) {
         self.drain_spawns();
@@ -310,40 +293,6 @@ impl Monitor {
         }
     }
 
-    /// Goes on from the histories of an earlier run, if the file has any.
-    ///
-    /// # Errors
-    /// When the file is there and cannot be read.
-    pub fn load_state(&mut self, path: &Path) -> io::Result<()> {
-        let file = path.display();
-        match state_file::load(path)? {
-            Loaded::None => tracing::info!("{file} is not there yet: histories begin now"),
-            Loaded::OtherBoot => {
-                tracing::info!("{file} is of before the machine's start: histories begin now")
-            }
-            Loaded::SetAside { to, cause } => {
-                tracing::warn!(
-                    "{file} is broken ({cause}) and now lies in {}: histories begin now",
-                    to.display()
-                );
-            }
-            Loaded::State(saved) => {
-                if !self.detector.restore(*saved) {
-                    tracing::warn!("{file} is of other windows or another threshold: histories begin now");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps the histories for a later run.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn store_state(&self, path: &Path) -> io::Result<()> {
-        state_file::store(path, &self.detector.saved())
-    }
-
     /// Pids that were asked for by number and are not in the snapshot.
     pub fn missing_pids(&self, snapshot: &Snapshot) -> Vec<u32> {
         let exists = |pid: &u32| {
@@ -359,110 +308,6 @@ impl Monitor {
             .copied()
             .filter(|pid| !exists(pid))
             .collect()
-    }
-
-    /// Walks all threads. Whether processes were met that are watched from now on.
-    fn sweep(&mut self) -> io::Result<bool> {
-        let Self {
-            probes,
-            helper,
-            identifier,
-            goroutines,
-            tokio,
-            targets,
-            threads,
-            ..
-        } = self;
-        targets.begin_pass();
-        threads.begin();
-        let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
-        probes.sweep(|record| {
-            let stacks = identifier.as_ref().and_then(Identifier::helper_pid);
-            let helpers = [helper.pid(), stacks, goroutines.helper_pid(), tokio.helper_pid()];
-            if helpers.contains(&Some(record.tgid)) {
-                return;
-            }
-            let selected = record.record_flags & record_flags::SELECTED != 0;
-            match targets.resolve(identity(record), || comm_of(record)) {
-                Some(process) => {
-                    if !selected {
-                        wanted.push(record.host_tgid);
-                    }
-                    threads.record(record, process, helper);
-                }
-                // It has called exec and is another program now.
-                None if selected && record.is_leader() && !self.options.selector.is_all() => {
-                    unwanted.push(record.host_tgid);
-                }
-                None => {}
-            }
-        })?;
-        for host_tgid in &wanted {
-            self.select(*host_tgid, self.selection(true));
-        }
-        for host_tgid in &unwanted {
-            self.select(*host_tgid, self.selection(false));
-        }
-        Ok(!wanted.is_empty())
-    }
-
-    fn selection(&self, watched: bool) -> u32 {
-        match watched {
-            false => selected::NO,
-            true if self.options.selector.includes_forks() => selected::WITH_FORKS,
-            true => selected::ALONE,
-        }
-    }
-
-    fn select(&mut self, host_tgid: u32, selection: u32) {
-        if let Err(error) = self.probes.select(host_tgid, selection) {
-            tracing::warn!("process {host_tgid} (host pid) cannot be selected: {error}");
-        }
-    }
-
-    /// What had no room, in the kernel and here.
-    fn lost(&self) -> Vec<(&'static str, u64)> {
-        let of_detector = self.detector.lost();
-        let mut lost = self.probes.lost();
-        lost.push(("histories_evicted", of_detector.evicted));
-        lost.push(("members_full", of_detector.members));
-        lost
-    }
-
-    fn health(&self, sweep_duration: Duration, taken_at: SystemTime) -> Health {
-        let probes = self.probes.states().iter();
-        let maps = self.probes.maps().into_iter();
-        let programs = if self.options.bpf_stats {
-            self.probes.program_runs()
-        } else {
-            Vec::new()
-        };
-        Health {
-            sweep_duration,
-            swept_at: taken_at.duration_since(UNIX_EPOCH).unwrap_or_default(),
-            probes: probes
-                .map(|state| ProbeHealth {
-                    probe: state.spec.name,
-                    attached: state.failure.is_none(),
-                })
-                .collect(),
-            maps: maps
-                .map(|map| MapHealth {
-                    map: map.map,
-                    entries: map.entries,
-                    capacity: map.capacity,
-                })
-                .collect(),
-            lost: self.lost(),
-            programs: programs
-                .into_iter()
-                .map(|runs| ProgramHealth {
-                    program: runs.program,
-                    runs: runs.runs,
-                    run_time: runs.run_time,
-                })
-                .collect(),
-        }
     }
 }
 
@@ -481,23 +326,4 @@ fn give_up_attaching(probes: &mut Probes) {
 fn now() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
-}
-
-fn identity(record: &TaskRecord) -> ProcessId {
-    ProcessId {
-        pid: record.tgid,
-        start_boottime: record.leader_start_boottime,
-        exec_id: record.exec_id,
-    }
-}
-
-/// The process's name: as at its exec where that was seen, else what its first thread is called now.
-fn comm_of(record: &TaskRecord) -> String {
-    let name = if record.exec_comm[0] != 0 {
-        &record.exec_comm
-    } else {
-        &record.comm
-    };
-    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-    String::from_utf8_lossy(&name[..end]).into_owned()
 }

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::Monitor;
 use crate::detect::Saved;
 
 /// Changes with what is saved.
@@ -16,7 +17,7 @@ const MOST_BYTES: u64 = 1 << 30;
 
 /// What became of a file.
 #[derive(Debug)]
-pub enum Loaded {
+enum Loaded {
     /// There is none yet.
     None,
     /// It is of an earlier boot: its processes are gone.
@@ -33,7 +34,7 @@ pub enum Loaded {
 ///
 /// # Errors
 /// When it is there and cannot be read or set aside.
-pub fn load(path: &Path) -> io::Result<Loaded> {
+fn load(path: &Path) -> io::Result<Loaded> {
     let length = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::None),
         metadata => metadata?.len(),
@@ -58,7 +59,7 @@ pub fn load(path: &Path) -> io::Result<Loaded> {
 ///
 /// # Errors
 /// When it cannot be written; the old one is then still there.
-pub fn store(path: &Path, saved: &Saved) -> io::Result<()> {
+fn store(path: &Path, saved: &Saved) -> io::Result<()> {
     let mut to = path.as_os_str().to_owned();
     to.push(".new");
     let to = PathBuf::from(to);
@@ -95,6 +96,42 @@ fn decode(bytes: &[u8]) -> Result<(String, Saved), String> {
 
 fn boot_id() -> io::Result<String> {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
+}
+
+impl Monitor {
+    /// Goes on from the histories of an earlier run, if the file has any.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn load_state(&mut self, path: &Path) -> io::Result<()> {
+        let file = path.display();
+        match load(path)? {
+            Loaded::None => tracing::info!("{file} is not there yet: histories begin now"),
+            Loaded::OtherBoot => {
+                tracing::info!("{file} is of before the machine's start: histories begin now")
+            }
+            Loaded::SetAside { to, cause } => {
+                tracing::warn!(
+                    "{file} is broken ({cause}) and now lies in {}: histories begin now",
+                    to.display()
+                );
+            }
+            Loaded::State(saved) => {
+                if !self.detector.restore(*saved) {
+                    tracing::warn!("{file} is of other windows or another threshold: histories begin now");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the histories for a later run.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn store_state(&self, path: &Path) -> io::Result<()> {
+        store(path, &self.detector.saved())
+    }
 }
 
 #[cfg(test)]
