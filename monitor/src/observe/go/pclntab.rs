@@ -4,82 +4,22 @@
 //! runtime/symtab.go (`pcHeader`, `_func`, `pcvalue`, `funcdata`), runtime/symtabinl.go and cmd/link/internal/ld/pcln.go
 //! (Go 1.18 to 1.27). All addresses are the linker's.
 
-use crate::observe::memory::space::{Space, SpaceExt as _, half, word};
+mod header;
+mod values;
 
-/// Go 1.18 and 1.19, and from 1.20 on (`_func.startLine`, a shorter entry of the inline tree).
-const MAGICS: [(u32, Format); 2] = [(0xffff_fff1, Format::Go120), (0xffff_fff0, Format::Go118)];
-/// Steps of code are of one byte, pointers of eight.
-const AMD64: [u8; 4] = [0, 0, 1, 8];
-/// `pcHeader` up to and with `pclnOffset`.
-const HEADER: u64 = 72;
-/// No program known has a tenth of it.
-const MAX_FUNCTIONS: u64 = 4 << 20;
+use header::Format;
+pub use header::Header;
+
+use crate::observe::memory::space::{Space, SpaceExt as _, half};
+
 /// Bytes of the table of names.
 const MAX_NAMES: u64 = 256 << 20;
-/// Steps of one pc-value table: more than the instructions of the longest function.
-const MAX_STEPS: usize = 1 << 18;
 /// Inlined calls in one another; the compiler's budget ends far below.
 const MAX_INLINED: usize = 100;
 
 /// `internal/abi/symtab.go`: indices of a function's tables.
 const PCDATA_INLINE_INDEX: u32 = 2;
 const FUNCDATA_INLINE_TREE: u32 = 3;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    Go118,
-    Go120,
-}
-
-/// `runtime.pcHeader`: where the parts of the table are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    pub address: u64,
-    format: Format,
-    count: u64,
-    pub names: u64,
-    units: u64,
-    files: u64,
-    values: u64,
-    pub functions: u64,
-}
-
-impl Header {
-    /// The bytes that it begins with.
-    pub fn patterns() -> impl Iterator<Item = [u8; 8]> {
-        MAGICS.iter().map(|(magic, _)| {
-            let [a, b, c, d] = magic.to_le_bytes();
-            let [e, f, g, h] = AMD64;
-            [a, b, c, d, e, f, g, h]
-        })
-    }
-
-    /// The header at an address, if it is one.
-    pub fn read(space: &impl Space, address: u64) -> Option<Self> {
-        let bytes: [u8; HEADER as usize] = space.array(address)?;
-        let magic = half(&bytes, 0)?;
-        let (_, format) = MAGICS.iter().find(|(known, _)| *known == magic)?;
-        let word = |index: usize| word(&bytes, 8 * index);
-        // The third word is `textStart`, which Go 1.26 no longer fills in.
-        let offsets = [word(4)?, word(5)?, word(6)?, word(7)?, word(8)?];
-        let rises = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
-        let count = word(1)?;
-        if bytes[4..8] != AMD64 || !rises || offsets[0] < 0x40 || count == 0 || count > MAX_FUNCTIONS {
-            return None;
-        }
-        let [names, units, files, values, functions] = offsets.map(|offset| address.checked_add(offset));
-        Some(Self {
-            address,
-            format: *format,
-            count,
-            names: names?,
-            units: units?,
-            files: files?,
-            values: values?,
-            functions: functions?,
-        })
-    }
-}
 
 /// A function of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -359,27 +299,8 @@ impl<S: Space> Pclntab<S> {
         }
     }
 
-    /// The value of a table at an address: pairs of varints, how the value changes (zigzag) and for how many bytes
-    /// of code it then holds (`runtime.pcvalue`).
     fn value(&self, table: u32, entry: u64, pc: u64) -> Option<i32> {
-        if table == 0 {
-            return None;
-        }
-        let mut values = Varints::new(&self.space, self.header.values.checked_add(table.into())?);
-        let (mut value, mut at) = (-1_i32, entry);
-        for step in 0..MAX_STEPS {
-            let change = values.next()?;
-            if change == 0 && step > 0 {
-                return None;
-            }
-            let change = (change >> 1) as i32 ^ -((change & 1) as i32);
-            value = value.wrapping_add(change);
-            at = at.checked_add(values.next()?.into())?;
-            if pc < at {
-                return Some(value);
-            }
-        }
-        None
+        values::at(&self.space, self.header.values, table, entry, pc)
     }
 }
 
@@ -387,50 +308,6 @@ struct Inlined {
     id: u8,
     name: i32,
     parent_pc: u32,
-}
-
-/// Reads varints one behind the other.
-struct Varints<'a, S> {
-    space: &'a S,
-    next: u64,
-    bytes: Vec<u8>,
-    at: usize,
-}
-
-impl<'a, S: Space> Varints<'a, S> {
-    const READ: usize = 64;
-
-    fn new(space: &'a S, address: u64) -> Self {
-        Self {
-            space,
-            next: address,
-            bytes: Vec::new(),
-            at: 0,
-        }
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        if self.at == self.bytes.len() {
-            self.bytes = self.space.some(self.next, Self::READ, 1);
-            self.next = self.next.checked_add(self.bytes.len() as u64)?;
-            self.at = 0;
-        }
-        let byte = self.bytes.get(self.at).copied()?;
-        self.at += 1;
-        Some(byte)
-    }
-
-    fn next(&mut self) -> Option<u32> {
-        let mut value = 0;
-        for shift in (0..35).step_by(7) {
-            let byte = self.byte()?;
-            value |= u32::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
-    }
 }
 
 #[cfg(test)]
