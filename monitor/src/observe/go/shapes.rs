@@ -21,9 +21,10 @@ use super::{
 };
 use crate::observe::memory::space::word;
 
-/// Outlines of one process's goroutines that are remembered, and stacks of each.
+/// Outlines of one process's goroutines that are remembered, stacks of each, and return addresses of all.
 const MAX_OUTLINES: usize = 2_048;
 const MAX_ALIKE: usize = 8;
+const MAX_RETURNS: usize = 1 << 18;
 
 /// What is known of a goroutine before its stack is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,6 +118,8 @@ impl Alike {
 #[derive(Debug, Default)]
 pub struct Shapes {
     room: usize,
+    /// Return addresses.
+    count: usize,
     /// `None`: there are too many of that outline.
     known: HashMap<Outline, Option<Alike>>,
 }
@@ -139,7 +142,7 @@ impl Shapes {
     pub fn is_open(&self, outline: &Outline) -> bool {
         match self.known.get(outline) {
             Some(known) => known.is_some(),
-            None => self.known.len() < self.room,
+            None => self.known.len() < self.room && self.count < MAX_RETURNS,
         }
     }
 
@@ -153,10 +156,13 @@ impl Shapes {
             .entry(outline)
             .or_insert_with(|| Some(Alike(Vec::new())));
         let Some(Alike(shapes)) = known else { return };
-        if !shapes.contains(&shape) {
-            shapes.push(shape);
+        if shapes.contains(&shape) {
+            return;
         }
-        if shapes.len() > MAX_ALIKE {
+        self.count += shape.returns.len();
+        shapes.push(shape);
+        if shapes.len() > MAX_ALIKE || self.count > MAX_RETURNS {
+            self.count -= shapes.iter().map(|shape| shape.returns.len()).sum::<usize>();
             *known = None;
         }
     }

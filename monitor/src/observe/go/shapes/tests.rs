@@ -141,6 +141,15 @@ fn so_many_and_no_more_are_remembered() {
     assert_eq!(shapes.known.len(), MAX_OUTLINES);
     assert!(shapes.is_open(&other(0)));
     assert!(!shapes.is_open(&other(MAX_OUTLINES)));
+    let deep: Vec<u64> = (0..260).collect();
+    let returns: Vec<usize> = (0..250).collect();
+    let (_, deep) = self::shape(&deep, &returns, false);
+    let mut shapes = Shapes::new();
+    for number in 0..MAX_OUTLINES {
+        shapes.learn(other(number), deep.clone());
+    }
+    let told = shapes.known.values().flatten().count();
+    assert_eq!((told, shapes.count), (MAX_RETURNS / 250, MAX_RETURNS / 250 * 250));
     let mut none = Shapes::default();
     none.learn(outline, shape);
     assert!(none.known.is_empty() && !none.is_open(&outline));
