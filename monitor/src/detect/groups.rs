@@ -1,11 +1,8 @@
 //! From tasks to groups.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Basis, Group, GroupKey, Kind, LiveTasks, Site, Task, Verdict, Wait};

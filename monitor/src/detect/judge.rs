@@ -1,10 +1,8 @@
 //! All cases of all processes: bounded, and asked once a pass.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{

@@ -4,8 +4,7 @@
 //! do. So growth is made of members that were born while we watched, have come to a wait for the first time, and have
 //! been in it for longer than nearly all such first waits that ever ended.
 
-use std::collections::HashMap;
-
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::case::{Case, Settings};
