@@ -22,8 +22,8 @@ pub use process::{ExecEvent, Filter, ProcessEntry, selected};
 pub use spawn::{ExitEvent, SPAWN_STACK, SpawnCall, SpawnEvent, spawn_kind};
 pub use task::{EXITED, TaskRecord, record_flags, task_flags, task_state};
 pub use tokio::{
-    MAX_TOKIO_ENDED, MAX_TOKIO_PLACES, MAX_TOKIO_PROCESSES, MAX_TOKIO_STEPS, MAX_TOKIO_TASKS, TOKIO_INDIRECT,
-    TOKIO_JOIN_INTEREST, TokioBirth, TokioStep, TokioTask, tokio_step,
+    MAX_TOKIO_ENDED, MAX_TOKIO_PLACES, MAX_TOKIO_PROCESSES, MAX_TOKIO_STEPS, MAX_TOKIO_TASKS, TOKIO_AMID,
+    TOKIO_INDIRECT, TOKIO_JOIN_INTEREST, TOKIO_REGISTER, TokioBirth, TokioStep, TokioTask, tokio_step,
 };
 pub use wait::{FutexCall, FutexWait};
 

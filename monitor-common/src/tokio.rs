@@ -39,8 +39,12 @@ pub const MAX_TOKIO_STEPS: u32 = 1 << 18;
 /// Of a probe's cookie, whose lower half is the number of the process: the second argument is not the task, but where that
 /// stands.
 pub const TOKIO_INDIRECT: u64 = 1 << 32;
+/// The probe is amid a function, and the task is in a register: that of x86's number from [`TOKIO_REGISTER`] on.
+pub const TOKIO_AMID: u64 = 1 << 33;
+pub const TOKIO_REGISTER: u32 = 36;
 
-/// What is known of a frame that a call returns to, by that place; from there to the frame outside.
+/// What is known of a frame that a call returns to, by that place; from there to the frame outside. A probe amid a function
+/// is known by the byte behind its own: what belongs to a call is looked up one byte before where that returns to.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TokioStep {

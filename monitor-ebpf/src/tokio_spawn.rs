@@ -1,6 +1,6 @@
 //! Births and deaths of tokio tasks, counted by the place that made them: uprobes in the functions that put a task into its
-//! runtime's list and take it out again. User space puts them on the functions' first instruction, which the kernel carries
-//! out itself.
+//! runtime's list and take it out again. User space puts them on the functions' first instruction, or, where these were put
+//! into others, on a branch within them; both are carried out by the kernel itself.
 //!
 //! The place is the innermost frame of the program's own code on the creator's stack. Between it and the list are frames of
 //! libraries; how to get from one to the next user space has read in the program's unwind information. So nothing of the
@@ -8,13 +8,14 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::BPF_NOEXIST,
+    bindings::{BPF_NOEXIST, pt_regs},
     helpers::{bpf_get_attach_cookie, bpf_ktime_get_ns, bpf_probe_read_user},
     macros::uprobe,
     programs::ProbeContext,
 };
 use monitor_common::{
-    Counter, SpawnPlace, TOKIO_INDIRECT, TOKIO_JOIN_INTEREST, TokioBirth, TokioStep, TokioTask, tokio_step,
+    Counter, SpawnPlace, TOKIO_AMID, TOKIO_INDIRECT, TOKIO_JOIN_INTEREST, TOKIO_REGISTER, TokioBirth,
+    TokioStep, TokioTask, tokio_step,
 };
 
 use crate::maps::{
@@ -27,20 +28,29 @@ const MAX_FRAMES: usize = 16;
 /// Offset of the vtable in a task's header (tokio/src/runtime/task/core.rs).
 const VTABLE: u64 = 16;
 
-/// `OwnedTasks::bind_inner(&self, task: Task, notified: Notified)` of tokio/src/runtime/task/list.rs.
+/// `OwnedTasks::bind_inner(&self, task: Task, notified: Notified)` of tokio/src/runtime/task/list.rs, or
+/// `LinkedList::push_front` of tokio/src/util/linked_list.rs, wherever it was put into.
 #[uprobe]
 pub fn tokio_spawn(ctx: ProbeContext) -> u32 {
-    let Some((process, _)) = process(&ctx) else {
+    let Some((process, cookie)) = process(&ctx) else {
         return 0;
     };
     // SAFETY: the context of a uprobe is the registers; the verifier checks the access.
     let regs = unsafe { &*ctx.regs };
-    let header = regs.rsi;
-    // Both are the same task, which is to be run at once.
-    if regs.rdx != header {
-        return 0;
-    }
-    let pc = creator(process, regs.rsp, regs.rbp);
+    let (header, pc) = if cookie & TOKIO_AMID != 0 {
+        let here = regs.rip.wrapping_add(1);
+        (register(regs, cookie), creator(process, here, regs.rsp, regs.rbp))
+    } else {
+        // Both are the same task, which is to be run at once.
+        if regs.rdx != regs.rsi {
+            return 0;
+        }
+        let Some(returns_to) = word(regs.rsp) else {
+            return 0;
+        };
+        let outside = regs.rsp.wrapping_add(8);
+        (regs.rsi, creator(process, returns_to, outside, regs.rbp))
+    };
     let task = TokioTask {
         process,
         _pad: 0,
@@ -64,18 +74,21 @@ pub fn tokio_spawn(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `OwnedTasks::remove(&self, task: &Task)`, or `release` of a scheduler that it was put into.
+/// `OwnedTasks::remove(&self, task: &Task)`, or `release` of a scheduler that it was put into, or `LinkedList::remove`,
+/// wherever that was put into.
 #[uprobe]
 pub fn tokio_exit(ctx: ProbeContext) -> u32 {
-    let Some((process, is_indirect)) = process(&ctx) else {
+    let Some((process, cookie)) = process(&ctx) else {
         return 0;
     };
     // SAFETY: as above.
-    let argument = unsafe { &*ctx.regs }.rsi;
-    let header = if is_indirect {
-        word(argument).unwrap_or(0)
+    let regs = unsafe { &*ctx.regs };
+    let header = if cookie & TOKIO_AMID != 0 {
+        register(regs, cookie)
+    } else if cookie & TOKIO_INDIRECT != 0 {
+        word(regs.rsi).unwrap_or(0)
     } else {
-        argument
+        regs.rsi
     };
     let task = TokioTask {
         process,
@@ -110,24 +123,45 @@ fn remember(task: TokioTask, birth: TokioBirth) {
     }
 }
 
-/// Number of the process, and what else the cookie says. Counts the run.
+/// Number of the process, and the cookie that says it. Counts the run.
 #[inline(always)]
-fn process(ctx: &ProbeContext) -> Option<(u32, bool)> {
+fn process(ctx: &ProbeContext) -> Option<(u32, u64)> {
     // SAFETY: the context is this program's own.
     let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
     let process = cookie as u32;
     add(TOKIO_SPAWN_RUNS.get_ptr_mut(process)?, 1);
-    Some((process, cookie & TOKIO_INDIRECT != 0))
+    Some((process, cookie))
 }
 
-/// The place that called, through libraries, a function at whose beginning the registers are these; 0 where that is not
-/// known.
+/// What is in the register that the cookie says.
 #[inline(always)]
-fn creator(process: u32, sp: u64, bp: u64) -> u64 {
-    let (mut sp, mut bp) = (sp, bp);
+fn register(regs: &pt_regs, cookie: u64) -> u64 {
+    match cookie >> TOKIO_REGISTER & 15 {
+        0 => regs.rax,
+        1 => regs.rcx,
+        2 => regs.rdx,
+        3 => regs.rbx,
+        5 => regs.rbp,
+        6 => regs.rsi,
+        7 => regs.rdi,
+        8 => regs.r8,
+        9 => regs.r9,
+        10 => regs.r10,
+        11 => regs.r11,
+        12 => regs.r12,
+        13 => regs.r13,
+        14 => regs.r14,
+        15 => regs.r15,
+        // The stack pointer is none.
+        _ => 0,
+    }
+}
+
+/// The place that is, or has called through libraries, what is at `pc` with these registers; 0 where that is not known.
+#[inline(always)]
+fn creator(process: u32, pc: u64, sp: u64, bp: u64) -> u64 {
+    let (mut pc, mut sp, mut bp) = (pc, sp, bp);
     let mut library = 0;
-    let Some(mut pc) = word(sp) else { return 0 };
-    sp = sp.wrapping_add(8);
     for _ in 0..MAX_FRAMES {
         let place = SpawnPlace { process, _pad: 0, pc };
         // SAFETY: user space changes an entry at most for a better one.

@@ -199,6 +199,25 @@ impl Image {
         }
     }
 
+    /// Shows the program's code, so much at most, piece by piece: each goes so many bytes into the next one.
+    pub fn code(&self, overlap: usize, most: u64, mut visit: impl FnMut(&[u8], u64)) {
+        const STEP: u64 = 1 << 20;
+        let mut left = most;
+        for segment in self.segments.iter().filter(|segment| segment.executable) {
+            let mut at = segment.address;
+            let end = segment.address.saturating_add(segment.file_size);
+            while at < end && left > 0 {
+                let length = (end - at).min(STEP.saturating_add(overlap as u64));
+                left = left.saturating_sub(length);
+                let mut bytes = vec![0; length as usize];
+                if self.fill(at, &mut bytes) {
+                    visit(&bytes, at);
+                }
+                at = at.saturating_add(STEP);
+            }
+        }
+    }
+
     fn read_some(&self, offset: u64, bytes: &mut [u8]) -> usize {
         let mut known = 0;
         while known < bytes.len() {

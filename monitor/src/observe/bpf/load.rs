@@ -1,7 +1,8 @@
 //! Loading the object: offsets and filter as globals, map sizes, then the probes one by one.
 
 use std::{
-    fs, io,
+    collections, fs, io,
+    os::fd::OwnedFd,
     sync::{Arc, Mutex},
 };
 
@@ -16,7 +17,7 @@ use super::{PROBES, ProbeState, attach, btf, events};
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
 /// The object, built by build.rs from `monitor-ebpf`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/monitor-ebpf"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/monitor-ebpf"));
 
 /// How the kernel side is to be set up.
 #[derive(Clone, Debug)]
@@ -70,6 +71,8 @@ pub struct Probes {
     pub(super) ebpf: Ebpf,
     pub(super) states: Vec<ProbeState>,
     pub(super) added: Added,
+    /// Programs that were loaded once more, for links with many probes.
+    pub(super) many: collections::HashMap<&'static str, OwnedFd>,
     futex_probes: bool,
     /// The kernel side's messages, printed from here on.
     log: Option<Mutex<aya_log::EbpfLogger<&'static dyn log::Log>>>,
@@ -111,6 +114,7 @@ impl Probes {
             ebpf,
             states,
             added: Added::default(),
+            many: collections::HashMap::new(),
             futex_probes: options.futex_probes,
             log,
         })

@@ -14,6 +14,7 @@ mod sweep;
 mod tokio;
 mod tokio_spawn;
 mod uprobes;
+mod uprobes_many;
 
 pub use attach::{PROBES, ProbeSpec, tracefs};
 pub use counters::enable_run_stats;
@@ -26,7 +27,8 @@ pub use tokio_spawn::{TokioPlaces, TokioSpawnProbes};
 
 pub use monitor_common::{
     ExitEvent, MAX_GO_PROCESSES, MAX_TOKIO_PLACES, MAX_TOKIO_PROCESSES, SpawnCount, SpawnEvent, SpawnPlace,
-    TaskRecord, TokioBirth, TokioStep, TokioTask, record_flags, selected, task_flags, task_state, tokio_step,
+    TOKIO_AMID, TOKIO_INDIRECT, TOKIO_REGISTER, TaskRecord, TokioBirth, TokioStep, TokioTask, record_flags,
+    selected, task_flags, task_state, tokio_step,
 };
 
 /// One probe and whether it works.

@@ -1,30 +1,41 @@
 //! The probes that count births and deaths of tokio tasks: attached process by process, and the maps that they count in.
 
-use std::{collections::HashSet, path::Path};
+use std::{collections::HashSet, os::fd::OwnedFd, path::Path};
 
 use aya::{
     maps::{Array, HashMap, MapData, MapError},
     programs::uprobe::UProbeLinkId,
 };
-use monitor_common::{SpawnCount, SpawnPlace, TOKIO_INDIRECT, TokioBirth, TokioStep, TokioTask, names};
+use monitor_common::{SpawnCount, SpawnPlace, TokioBirth, TokioStep, TokioTask, names};
 
-use super::{Probes, load::no_map, uprobes::Spot};
+use super::{Probes, load::no_map, uprobes::Spot, uprobes_many::Spots};
 
 const SPAWN: &str = "tokio_spawn";
 const EXIT: &str = "tokio_exit";
 
-/// The attached probes of a process; given back to [`Probes::detach_tokio_spawns`].
-pub struct TokioSpawnProbes(Vec<(&'static str, UProbeLinkId)>);
+/// Probes that are attached one by one, which every kernel can. There are more where each future has its own.
+const FEW: usize = 16;
 
-/// Where the probes of a process go: offsets in its program's file.
+/// The attached probes of a process; given back to [`Probes::detach_tokio_spawns`].
+pub struct TokioSpawnProbes(Vec<Attached>);
+
+enum Attached {
+    One(&'static str, UProbeLinkId),
+    /// All of a program's; closed, they are taken off.
+    Many {
+        _link: OwnedFd,
+    },
+}
+
+/// Where the probes of a process go: offsets in its program's file, and the flags of each in its cookie.
 #[derive(Clone, Copy, Debug)]
 pub struct TokioPlaces<'a> {
     /// A path that leads to it from here.
     pub file: &'a Path,
-    /// Beginnings of the functions that put a task into a list.
-    pub spawns: &'a [u64],
-    /// Of those that take one out, and whether their argument is not the task, but where that stands.
-    pub exits: &'a [(u64, bool)],
+    /// Where a task is put into a list.
+    pub spawns: &'a [(u64, u64)],
+    /// Where one is taken out.
+    pub exits: &'a [(u64, u64)],
 }
 
 impl Probes {
@@ -48,32 +59,57 @@ impl Probes {
         number: u32,
         places: TokioPlaces<'_>,
     ) -> Result<TokioSpawnProbes, String> {
-        let flag = |is_indirect: bool| if is_indirect { TOKIO_INDIRECT } else { 0 };
-        let exits = places.exits.iter().map(|(offset, it)| (EXIT, *offset, flag(*it)));
-        let spawns = places.spawns.iter().map(|offset| (SPAWN, *offset, 0));
+        let is_few = places.exits.len() + places.spawns.len() <= FEW;
         let mut attached = Vec::new();
-        for (program, offset, flags) in exits.chain(spawns) {
-            let spot = Spot {
-                pid,
-                file: places.file,
-                offset,
-                cookie: Some(flags | u64::from(number)),
+        for (program, of_it) in [(EXIT, places.exits), (SPAWN, places.spawns)] {
+            let cookie = |(offset, flags): &(u64, u64)| (*offset, flags | u64::from(number));
+            let of_it: Vec<(u64, u64)> = of_it.iter().map(cookie).collect();
+            let put = if is_few {
+                self.put_few(program, pid, places.file, &of_it, &mut attached)
+            } else {
+                let spots = Spots {
+                    pid,
+                    file: places.file,
+                    places: &of_it,
+                };
+                self.put_uprobes(program, &spots)
+                    .map(|link| attached.push(Attached::Many { _link: link }))
             };
-            match self.put_uprobe(program, spot) {
-                Ok(link) => attached.push((program, link)),
-                Err(cause) => {
-                    self.detach_tokio_spawns(TokioSpawnProbes(attached));
-                    return Err(cause);
-                }
+            if let Err(cause) = put {
+                self.detach_tokio_spawns(TokioSpawnProbes(attached));
+                return Err(cause);
             }
         }
         Ok(TokioSpawnProbes(attached))
     }
 
+    fn put_few(
+        &mut self,
+        program: &'static str,
+        pid: u32,
+        file: &Path,
+        places: &[(u64, u64)],
+        attached: &mut Vec<Attached>,
+    ) -> Result<(), String> {
+        for (offset, cookie) in places {
+            let spot = Spot {
+                pid,
+                file,
+                offset: *offset,
+                cookie: Some(*cookie),
+            };
+            attached.push(Attached::One(program, self.put_uprobe(program, spot)?));
+        }
+        Ok(())
+    }
+
     /// Takes them off. Those of births first, as above.
     pub fn detach_tokio_spawns(&mut self, probes: TokioSpawnProbes) {
-        for (program, link) in probes.0.into_iter().rev() {
-            self.take_off_uprobe(program, link);
+        for attached in probes.0.into_iter().rev() {
+            match attached {
+                Attached::One(program, link) => self.take_off_uprobe(program, link),
+                many @ Attached::Many { .. } => drop(many),
+            }
         }
     }
 

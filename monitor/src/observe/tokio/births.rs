@@ -7,15 +7,17 @@
 //!   the header, and compares it with its own. Where that was put into each future's own functions, what they call is left:
 //!   `ShardedList::remove` of tokio/src/util/sharded_list.rs, which finds the part of the list that is to be locked as above.
 //!
-//! They are known by what their beginnings do, with symbols and without. A program with one future may have them put into
-//! others, and then nothing is counted.
+//! They are known by what their beginnings do, with symbols and without. Where one of the two is missing, what both were made of
+//! is looked for in all functions ([`inlined`]).
+
+mod inlined;
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 use super::{
     points,
     program::Program,
-    protocol::{Births, Exit, MAX_BIRTHS},
+    protocol::{Births, Holder, MAX_BIRTHS, MAX_INLINED, Point},
 };
 use crate::{
     identify::Module,
@@ -37,24 +39,37 @@ const VTABLE: u64 = 16;
 const OWNER: u64 = 24;
 const ID_OFFSET: u64 = 72;
 
-/// Functions of a program, by the linker's addresses.
+/// Functions of a program, or places within, by the linker's addresses, and what has the task there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Functions {
-    pub spawns: Vec<u64>,
-    /// And whether their argument is where the task stands.
-    pub exits: Vec<(u64, bool)>,
+    pub spawns: Vec<(u64, Holder)>,
+    pub exits: Vec<(u64, Holder)>,
 }
 
 impl Functions {
-    /// Looks through a program for them.
+    /// Looks through a program for them; either both kinds are found, or none.
     pub fn find(image: &Image, module: &Module) -> Self {
+        let called = Self::called(image, module);
+        if called.is_whole(MAX_BIRTHS) {
+            return called;
+        }
+        let inlined = inlined::find(image, module);
+        if inlined.is_whole(MAX_INLINED) {
+            inlined
+        } else {
+            Self::default()
+        }
+    }
+
+    fn called(image: &Image, module: &Module) -> Self {
         let (mut found, mut removals) = (Self::default(), Vec::new());
         for function in module.functions(MAX_FUNCTIONS) {
             let code = image.some(function, BEGINNING, 1);
             match meaning(&code, function) {
-                Some(Meaning::Spawn) => found.spawns.push(function),
-                Some(Meaning::Exit { is_indirect }) => found.exits.push((function, is_indirect)),
-                Some(Meaning::Removal) => removals.push((function, false)),
+                Some(Meaning::Spawn) => found.spawns.push((function, Holder::Argument)),
+                Some(Meaning::Exit { is_indirect: false }) => found.exits.push((function, Holder::Argument)),
+                Some(Meaning::Exit { is_indirect: true }) => found.exits.push((function, Holder::Pointee)),
+                Some(Meaning::Removal) => removals.push((function, Holder::Argument)),
                 None => {}
             }
         }
@@ -64,34 +79,47 @@ impl Functions {
         }
         found.spawns.dedup();
         found.exits.dedup();
-        let counts = [found.spawns.len(), found.exits.len()];
-        if counts.iter().all(|count| (1..=MAX_BIRTHS).contains(count)) {
-            found
-        } else {
-            Self::default()
-        }
+        found
+    }
+
+    /// Whether there are some of both kinds, and no more than so many.
+    fn is_whole(&self, most: usize) -> bool {
+        [&self.spawns, &self.exits]
+            .iter()
+            .all(|places| (1..=most).contains(&places.len()))
+    }
+
+    /// Functions that are called to put a task into a list, and places that do so themselves.
+    pub fn makers(&self) -> (Vec<u64>, Vec<u64>) {
+        let (amid, called): (Vec<_>, Vec<_>) = self
+            .spawns
+            .iter()
+            .partition(|(_, task)| matches!(task, Holder::Register(_)));
+        let addresses = |places: Vec<(u64, Holder)>| places.into_iter().map(|(at, _)| at).collect();
+        (addresses(called), addresses(amid))
     }
 }
 
 /// Places for a process's probes. `None` when there are none, or there is any doubt.
 pub fn find(who: Who, placed: &Placed<Program>, functions: &Functions, memory: &Memory) -> Option<Births> {
     let image = &placed.program.image;
-    let place = Place::of(who, functions.spawns.first()?.wrapping_add(placed.bias))?;
-    let offset = |function: u64| {
-        let code = image.some(function, BEGINNING, 1);
-        place.offset(image, memory, placed.bias, &points::first(&code, function)?)
-    };
-    let spawns: Option<Vec<u64>> = functions.spawns.iter().map(|at| offset(*at)).collect();
-    let exits = functions.exits.iter().map(|(at, is_indirect)| {
-        Some(Exit {
-            offset: offset(*at)?,
-            is_indirect: *is_indirect,
+    let (first, _) = functions.spawns.first()?;
+    let place = Place::of(who, first.wrapping_add(placed.bias))?;
+    let point = |(at, task): &(u64, Holder)| {
+        let code = image.some(*at, BEGINNING, 1);
+        let instruction = match task {
+            Holder::Argument | Holder::Pointee => points::first(&code, *at),
+            Holder::Register(_) => points::branch(&code, *at),
+        };
+        Some(Point {
+            offset: place.offset(image, memory, placed.bias, &instruction?)?,
+            task: *task,
         })
-    });
-    let exits: Option<Vec<Exit>> = exits.collect();
+    };
+    let points = |places: &[(u64, Holder)]| places.iter().map(point).collect::<Option<Vec<Point>>>();
     Some(Births {
-        spawns: spawns?,
-        exits: exits?,
+        spawns: points(&functions.spawns)?,
+        exits: points(&functions.exits)?,
         file: place.file,
         bias: placed.bias,
         steps: Vec::new(),

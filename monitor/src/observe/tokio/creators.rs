@@ -19,15 +19,14 @@ use crate::{
         bpf::tokio_step,
         helper::{Allowance, Who},
         image::Image,
-        memory::{Memory, space::Space as _},
+        memory::Memory,
         programs::Placed,
     },
 };
 
 /// How many libraries' functions may call one another.
 const MAX_DEPTH: usize = 6;
-/// What is looked through at once, and of all code.
-const WINDOW: u64 = 1 << 20;
+/// What is looked through of all code.
 const MAX_CODE: u64 = 512 << 20;
 /// `call` and `jmp` to an address that is told by its distance.
 const CALL: u8 = 0xe8;
@@ -46,13 +45,25 @@ pub struct Creators<'a> {
 }
 
 impl Creators<'_> {
-    /// How creators are found from these functions on, as far as time allows.
-    pub fn steps(&mut self, functions: &[u64], allowance: &Allowance) -> Vec<(u64, Step)> {
+    /// How creators are found from these functions on, and from these places, as far as time allows.
+    pub fn steps(&mut self, functions: &[u64], places: &[u64], allowance: &Allowance) -> Vec<(u64, Step)> {
         let mut steps = Vec::new();
-        if functions.is_empty() {
+        let mut seen: HashSet<u64> = functions.iter().copied().collect();
+        for at in places {
+            if steps.len() >= MAX_STEPS || allowance.is_over() {
+                return steps;
+            }
+            // As if a call returned to amid the instruction: what is looked up is the byte before, which is its first.
+            let behind = at.wrapping_add(1);
+            let step = self.step(behind);
+            steps.push((behind, step));
+            if step.flags & (tokio_step::SITE | tokio_step::END) == 0 {
+                seen.extend(self.module.function_range(*at).map(|function| function.start));
+            }
+        }
+        if seen.is_empty() {
             return steps;
         }
-        let mut seen: HashSet<u64> = functions.iter().copied().collect();
         let mut targets = seen.clone();
         for _ in 0..MAX_DEPTH {
             let mut next = HashSet::new();
@@ -165,20 +176,9 @@ struct Branch {
 /// Where a program's code calls these functions, or goes on there. What only looks like it is among them.
 fn branches(image: &Image, targets: &HashSet<u64>) -> Vec<Branch> {
     let mut found = Vec::new();
-    let mut left = MAX_CODE;
-    for segment in image.segments().iter().filter(|segment| segment.executable) {
-        let mut at = segment.address;
-        let end = segment.address.saturating_add(segment.file_size);
-        while at < end && left > 0 {
-            let length = (end - at).min(WINDOW + LENGTH as u64 - 1);
-            left = left.saturating_sub(length);
-            let mut bytes = vec![0; length as usize];
-            if image.fill(at, &mut bytes) {
-                scan(&bytes, at, targets, &mut found);
-            }
-            at = at.saturating_add(WINDOW);
-        }
-    }
+    image.code(LENGTH - 1, MAX_CODE, |bytes, at| {
+        scan(bytes, at, targets, &mut found)
+    });
     found
 }
 

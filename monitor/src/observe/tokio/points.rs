@@ -35,14 +35,23 @@ pub fn find(
 
 /// The first instruction of a function, if the kernel carries it out itself.
 pub fn first(code: &[u8], at: u64) -> Option<Instruction> {
-    let instruction = Decoder::with_ip(64, code, at, DecoderOptions::NONE)
-        .into_iter()
-        .next()?;
+    let instruction = decode(code, at)?;
     let is_emulated = matches!(
         instruction.code(),
         Code::Push_r64 | Code::Jmp_rel8_64 | Code::Jmp_rel32_64
     );
     is_emulated.then_some(instruction)
+}
+
+/// A branch amid a function, which the kernel carries out itself as well.
+pub fn branch(code: &[u8], at: u64) -> Option<Instruction> {
+    decode(code, at).filter(|instruction| matches!(instruction.code(), Code::Je_rel8_64 | Code::Je_rel32_64))
+}
+
+fn decode(code: &[u8], at: u64) -> Option<Instruction> {
+    Decoder::with_ip(64, code, at, DecoderOptions::NONE)
+        .into_iter()
+        .next()
 }
 
 #[cfg(test)]
@@ -69,6 +78,12 @@ mod tests {
             &[],
         ] {
             assert!(first(code, 0x1000).is_none(), "{code:x?}");
+        }
+        for code in [&[0x0f, 0x84, 0, 1, 0, 0][..], &[0x74, 0x10]] {
+            assert!(branch(code, 0x1000).is_some(), "{code:x?}");
+        }
+        for code in [&[0x0f, 0x85, 0, 1, 0, 0][..], &[0x55], &[0x0f, 0x84, 0, 1], &[]] {
+            assert!(branch(code, 0x1000).is_none(), "{code:x?}");
         }
     }
 }

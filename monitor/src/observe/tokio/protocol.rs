@@ -25,6 +25,8 @@ pub const MAX_POINTS: usize = 1_024;
 /// Functions that tasks are made by, and that they end by: a program has one for each scheduler. One that seems to have many
 /// more has something else.
 pub const MAX_BIRTHS: usize = 8;
+/// Places that these functions were put into: one for each future that is spawned, and more where that was put into several.
+pub const MAX_INLINED: usize = 4_096;
 /// Places in the code that are found before they are met.
 pub const MAX_STEPS: usize = 8 << 10;
 /// Places in the code that are named at once, or told how to get on from.
@@ -168,8 +170,8 @@ pub struct Timers {
 pub struct Births {
     /// Leads to it from here, whatever the process's mounts (`/proc/PID/map_files/…`).
     pub file: PathBuf,
-    pub spawns: Vec<u64>,
-    pub exits: Vec<Exit>,
+    pub spawns: Vec<Point>,
+    pub exits: Vec<Point>,
     /// How far behind the linker's addresses the process has its program.
     pub bias: u64,
     /// How to get on from places that are known before they are met.
@@ -179,15 +181,26 @@ pub struct Births {
 impl Births {
     /// Whether there are no more of them than can be true.
     pub fn is_bounded(&self) -> bool {
-        self.spawns.len() <= MAX_BIRTHS && self.exits.len() <= MAX_BIRTHS && self.steps.len() <= MAX_STEPS
+        self.spawns.len() <= MAX_INLINED && self.exits.len() <= MAX_INLINED && self.steps.len() <= MAX_STEPS
     }
 }
 
+/// Where a probe goes that sees a task begin or end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exit {
+pub struct Point {
     pub offset: u64,
-    /// The function's argument is not the task, but where that stands.
-    pub is_indirect: bool,
+    pub task: Holder,
+}
+
+/// What has the task there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Holder {
+    /// The second argument, at a function's beginning.
+    Argument,
+    /// What that points to.
+    Pointee,
+    /// Amid a function: the register of this number, as x86 has them.
+    Register(u8),
 }
 
 /// What is known of a place that a call returns to ([`crate::observe::bpf::TokioStep`]).

@@ -11,14 +11,14 @@ use std::{
 
 use ended::Ended;
 
-use super::protocol::{Births, Step};
+use super::protocol::{Births, Holder, Point, Step};
 use crate::{
     model::{Kind, Made, ProcessId, SpawnReport, Task},
     observe::{
         books::Place,
         bpf::{
-            MAX_TOKIO_PROCESSES, Probes, SpawnCount, SpawnPlace, TokioBirth, TokioPlaces, TokioSpawnProbes,
-            TokioStep, TokioTask,
+            MAX_TOKIO_PROCESSES, Probes, SpawnCount, SpawnPlace, TOKIO_AMID, TOKIO_INDIRECT, TOKIO_REGISTER,
+            TokioBirth, TokioPlaces, TokioSpawnProbes, TokioStep, TokioTask,
         },
         governor::{BIRTH_COST, Budget},
         monotonic,
@@ -50,15 +50,10 @@ impl Counted for Born {
         if !put(probes, number, births.bias, &births.steps) {
             tracing::debug!("process {pid}: no room for all that leads to those who make its tokio tasks");
         }
-        let exits: Vec<(u64, bool)> = births
-            .exits
-            .iter()
-            .map(|exit| (exit.offset, exit.is_indirect))
-            .collect();
         let places = TokioPlaces {
             file: &births.file,
-            spawns: &births.spawns,
-            exits: &exits,
+            spawns: &told(&births.spawns),
+            exits: &told(&births.exits),
         };
         probes.attach_tokio_spawns(pid, number, places)
     }
@@ -85,6 +80,17 @@ impl Counted for Born {
         probes.forget_tokio_steps(numbers);
         drop(probes.take_ended_tokio(|task| numbers.contains(&task.process)));
     }
+}
+
+/// Places as the kernel side is told of them.
+fn told(points: &[Point]) -> Vec<(u64, u64)> {
+    let flags = |task: Holder| match task {
+        Holder::Argument => 0,
+        Holder::Pointee => TOKIO_INDIRECT,
+        Holder::Register(number) => TOKIO_AMID | u64::from(number) << TOKIO_REGISTER,
+    };
+    let told = points.iter().map(|point| (point.offset, flags(point.task)));
+    told.collect()
 }
 
 /// Tells the kernel side how stacks are followed. Whether there was room.

@@ -71,10 +71,7 @@ fn assert_kept(build: (&str, Flavor)) {
         return;
     };
     let daemon = watch(maker.pid(), &[]);
-    let is_born_seen = build.0 != "1.28.2";
-    if is_born_seen {
-        counted(&daemon, maker.pid()).until_active();
-    }
+    counted(&daemon, maker.pid()).until_active();
     for order in ["long 12", "endless 5"] {
         maker.ask(order);
     }
@@ -93,10 +90,7 @@ fn assert_kept(build: (&str, Flavor)) {
     ] {
         maker.ask(order);
     }
-    let mut all = expected(&[("long", 9), ("endless", 4)]);
-    if is_born_seen {
-        all.extend(expected(&[("short", 7), ("in_set", 6)]));
-    }
+    let all = expected(&[("long", 9), ("endless", 4), ("short", 7), ("in_set", 6)]);
     until(&format!("{all:?} ({build:?}), but {:?}", kept(&daemon)), || {
         kept(&daemon) == all
     });

@@ -77,26 +77,8 @@ fn assert_counts(build: (&str, Flavor)) {
 #[test]
 fn births_and_ends_are_counted_by_who_made_the_task() {
     for build in tokio::builds() {
-        // Before 1.30 every future has a function of its own for it.
-        if build.0 != "1.28.2" {
-            assert_counts(build);
-        }
+        assert_counts(build);
     }
-}
-
-/// Where no function makes all tasks it is said that they are not counted.
-#[test]
-fn what_is_not_seen_is_said() {
-    let Some(maker) = Maker::start("unseen", ("1.28.2", Flavor::Release), &[]) else {
-        return;
-    };
-    let daemon = watch(maker.pid(), &[]);
-    let told = counted(&daemon, maker.pid());
-    until("told", || told.is_active().is_some());
-    maker.ask("here 20");
-    thread::sleep(Duration::from_secs(1));
-    assert_eq!(told.is_active(), Some(false));
-    assert!(told.made().is_empty(), "{:?}", told.made());
 }
 
 /// Who calls by a pointer is known once it was met.

@@ -35,7 +35,8 @@ impl Inspector {
         let found = self.creators(who, code, |creators| {
             let makers = known.unwrap_or_else(|| {
                 let functions = Functions::find(&creators.placed.program.image, &creators.module);
-                let steps = creators.steps(&functions.spawns, &allowance);
+                let (called, amid) = functions.makers();
+                let steps = creators.steps(&called, &amid, &allowance);
                 Rc::new(Makers { functions, steps })
             });
             let births = births::find(who, creators.placed, &makers.functions, creators.memory);
