@@ -36,8 +36,8 @@ use crate::{
 const TRAILER: u64 = 56;
 /// Of these pointers the second.
 const NEXT: u64 = 8;
-/// How far apart the instructions may be that are looked for, in bytes, and the first from the last.
-const NEAR: usize = 24;
+/// How far apart those may be that are looked for, in bytes; and how many instructions are remembered.
+const NEAR: usize = 40;
 const WINDOW: usize = 24;
 /// What is looked through at all, and what is looked at instruction by instruction.
 const MAX_CODE: u64 = 512 << 20;
@@ -72,8 +72,9 @@ pub fn find(image: &Image, module: &Module) -> Functions {
         return found;
     }
     for (function, length) in functions {
-        places(&image.some(function, length, 4096), function, &mut found);
-        if found.spawns.len() > MAX_INLINED || found.exits.len() > MAX_INLINED {
+        let code = image.some(function, length, 4096);
+        let is_understood = places(&code, function, &mut found);
+        if !is_understood || found.spawns.len() > MAX_INLINED || found.exits.len() > MAX_INLINED {
             return Functions::default();
         }
     }
@@ -106,21 +107,21 @@ fn is_store(bytes: &[u8], at: usize) -> bool {
     matches!(bytes[..at], [.., rex, 0x89, modrm, sib] if rex & 0xf8 == 0x48 && modrm & 0xc7 == 0x44 && sib >> 6 == 0)
 }
 
-/// Decodes a function from its beginning, and adds the places in it.
-fn places(code: &[u8], function: u64, found: &mut Functions) {
+/// Decodes a function from its beginning, and adds the places in it. Whether all that may be one was understood.
+fn places(code: &[u8], function: u64, found: &mut Functions) -> bool {
     let mut window: VecDeque<Instruction> = VecDeque::with_capacity(WINDOW);
     for instruction in &mut Decoder::with_ip(64, code, function, DecoderOptions::NONE) {
         if instruction.is_invalid() {
-            // This may be no code.
-            return;
+            // What is cut off, or no code.
+            break;
         }
-        if let Some(store) = Sum::of(&instruction, Code::Mov_rm64_r64).filter(|store| store.at == NEXT) {
-            let before = window.make_contiguous();
-            let either = store.either();
-            if let Some(place) = either.into_iter().find_map(|sum| pushed(before, sum)) {
-                found.spawns.push(place);
-            } else if let Some(place) = either.into_iter().find_map(|sum| removed(before, sum)) {
-                found.exits.push(place);
+        let before = window.make_contiguous();
+        let store = Sum::of(&instruction, Code::Mov_rm64_r64).filter(|store| store.at == NEXT);
+        if let Some(store) = store.and_then(|store| store.of_task(straight(before))) {
+            match (pushed(before, &store), removed(before, &store)) {
+                (Some(place), _) => found.spawns.push(place),
+                (None, Some(place)) => found.exits.push(place),
+                (None, None) => return false,
             }
         }
         if window.len() == WINDOW {
@@ -128,15 +129,22 @@ fn places(code: &[u8], function: u64, found: &mut Functions) {
         }
         window.push_back(instruction);
     }
+    true
 }
 
 /// A `mov` of a register from or to the sum of two and a number.
 #[derive(Clone, Copy)]
 struct Sum {
     value: usize,
-    base: usize,
-    index: usize,
+    registers: [usize; 2],
     at: u64,
+}
+
+/// A write to a task's pointers.
+struct Store {
+    value: usize,
+    /// The register that had the task when its offset was loaded. Where it stands may be in another one as well.
+    task: usize,
 }
 
 impl Sum {
@@ -152,71 +160,94 @@ impl Sum {
         is_sum.then_some(())?;
         Some(Self {
             value: number(instruction.op_register(register))?,
-            base: number(instruction.memory_base())?,
-            index: number(instruction.memory_index())?,
+            registers: [
+                number(instruction.memory_base())?,
+                number(instruction.memory_index())?,
+            ],
             at: instruction.memory_displacement64(),
         })
     }
 
-    /// Both ways to tell the two apart.
-    fn either(self) -> [Self; 2] {
-        let swapped = Self {
-            base: self.index,
-            index: self.base,
-            ..self
-        };
-        [self, swapped]
+    /// If one of the two is a task's offset.
+    fn of_task(self, before: &[Instruction]) -> Option<Store> {
+        let mut tasks = self.registers.iter().filter_map(|it| task_of(before, *it));
+        tasks.next().map(|task| Store {
+            value: self.value,
+            task,
+        })
     }
 }
 
 /// The branch of a `push_front` that ends with this, behind these instructions.
-fn pushed(before: &[Instruction], store: Sum) -> Option<(u64, Holder)> {
-    let (task, head) = (store.base, store.value);
-    let (condition, branch, behind) = branch(before)?;
-    let is_asked = is_pair(condition, Mnemonic::Cmp, task, head);
-    let is_it =
-        is_asked && is_kept(behind, task) && is_kept(behind, head) && is_offset_of(behind, store.index, task);
-    is_it.then_some((branch.ip(), Holder::Register(task as u8)))
+fn pushed(before: &[Instruction], store: &Store) -> Option<(u64, Holder)> {
+    let branch = Branch::last(before)?;
+    let is_it = branch.compares(Mnemonic::Cmp, store.task, store.value)
+        && is_kept(branch.behind, store.task)
+        && is_kept(branch.behind, store.value);
+    is_it.then_some((branch.at, Holder::Register(store.task as u8)))
 }
 
 /// The branch of a `remove` that ends with this, behind these instructions.
-fn removed(before: &[Instruction], store: Sum) -> Option<(u64, Holder)> {
-    let (previous, next) = (store.base, store.value);
-    let (condition, branch, behind) = branch(before)?;
-    if !is_pair(condition, Mnemonic::Test, previous, previous)
-        || !is_kept(behind, previous)
-        || !is_offset_of(behind, store.index, previous)
-    {
+fn removed(before: &[Instruction], store: &Store) -> Option<(u64, Holder)> {
+    let branch = Branch::last(before)?;
+    let (previous, before, behind) = (store.task, branch.before, branch.behind);
+    if !branch.compares(Mnemonic::Test, previous, previous) || !is_kept(behind, previous) {
         return None;
     }
-    // What was there before the branch.
-    let before = straight(&before[..before.len() - behind.len() - 2]);
-    let (first, second) = (definition(before, previous)?, definition(behind, next)?);
+    let (first, second) = (definition(before, previous)?, definition(behind, store.value)?);
     let from = Sum::of(&before[first], Code::Mov_r64_rm64).filter(|load| load.at == 0)?;
     let also = Sum::of(&behind[second], Code::Mov_r64_rm64).filter(|load| load.at == NEXT)?;
-    let is_it = |from: Sum| {
-        let is_same = also
-            .either()
-            .iter()
-            .any(|it| (it.base, it.index) == (from.base, from.index));
-        is_same
-            && [from.base, from.index]
-                .iter()
-                .all(|register| is_kept(&before[first..], *register) && is_kept(&behind[..second], *register))
-            && is_offset_of(&before[..first], from.index, from.base)
+    let task = |offset: &usize| {
+        let is_same = also.registers.contains(offset)
+            && is_kept(&before[first..], *offset)
+            && is_kept(&behind[..second], *offset);
+        let task = task_of(&before[..first], *offset).filter(|_| is_same)?;
+        is_kept(&before[first..], task).then_some(task)
     };
-    let task = from.either().into_iter().find(|from| is_it(*from))?.base;
-    Some((branch.ip(), Holder::Register(task as u8)))
+    let task = from.registers.iter().find_map(task)?;
+    Some((branch.at, Holder::Register(task as u8)))
 }
 
-/// The last branch, what it depends on, and what stands behind it.
-fn branch(before: &[Instruction]) -> Option<(&Instruction, &Instruction, &[Instruction])> {
-    let behind = straight(before);
-    let [.., condition, branch] = &before[..before.len() - behind.len()] else {
-        return None;
-    };
-    let is_je = matches!(branch.code(), Code::Je_rel8_64 | Code::Je_rel32_64);
-    is_je.then_some((condition, branch, behind))
+/// A `je`, and what is carried out before and behind it, whichever way was taken to it.
+struct Branch<'a> {
+    at: u64,
+    before: &'a [Instruction],
+    behind: &'a [Instruction],
+}
+
+impl<'a> Branch<'a> {
+    fn last(instructions: &'a [Instruction]) -> Option<Self> {
+        let behind = straight(instructions);
+        let (branch, before) = instructions[..instructions.len() - behind.len()].split_last()?;
+        let is_je = matches!(branch.code(), Code::Je_rel8_64 | Code::Je_rel32_64);
+        is_je.then(|| Self {
+            at: branch.ip(),
+            before: straight(before),
+            behind,
+        })
+    }
+
+    /// Whether it depends on a comparison of what is in these two registers.
+    fn compares(&self, mnemonic: Mnemonic, one: usize, other: usize) -> bool {
+        // These leave the flags alone.
+        let is_other = |it: &Instruction| !matches!(it.mnemonic(), Mnemonic::Mov | Mnemonic::Lea);
+        let Some(index) = self.before.iter().rposition(is_other) else {
+            return false;
+        };
+        let (condition, before) = (&self.before[index], &self.before[..index]);
+        let is_wide = matches!(
+            condition.code(),
+            Code::Cmp_r64_rm64 | Code::Cmp_rm64_r64 | Code::Test_rm64_r64
+        );
+        let operand = |operand: u32| match condition.op_kind(operand) {
+            OpKind::Register => Some(value(before, number(condition.op_register(operand))?)),
+            _ => None,
+        };
+        let is_kept = [one, other].iter().all(|it| is_kept(&self.before[index..], *it));
+        let pair = (operand(0), operand(1));
+        let (one, other) = (Some(value(before, one)), Some(value(before, other)));
+        is_wide && is_kept && condition.mnemonic() == mnemonic && [(one, other), (other, one)].contains(&pair)
+    }
 }
 
 /// The last instructions, as far as they are carried out one after the other.
@@ -225,8 +256,8 @@ fn straight(before: &[Instruction]) -> &[Instruction] {
     &before[begin..]
 }
 
-/// Whether one of the registers holds a task, and the other one its offset, as it was loaded last.
-fn is_offset_of(before: &[Instruction], offset: usize, task: usize) -> bool {
+/// The register that has the task whose offset is in this one, as it was loaded last.
+fn task_of(before: &[Instruction], offset: usize) -> Option<usize> {
     let load = |before: &[Instruction], register: usize, at: u64| {
         let index = definition(before, register)?;
         let instruction = &before[index];
@@ -237,27 +268,26 @@ fn is_offset_of(before: &[Instruction], offset: usize, task: usize) -> bool {
             && instruction.memory_displacement64() == at;
         is_load.then_some((index, number(instruction.memory_base())?))
     };
-    let vtable = |(index, vtable)| load(&before[..index], vtable, VTABLE);
-    load(before, offset, TRAILER)
-        .and_then(vtable)
-        .is_some_and(|(index, from)| from == task && is_kept(&before[index..], task))
+    let (index, vtable) = load(before, offset, TRAILER)?;
+    let (index, task) = load(&before[..index], vtable, VTABLE)?;
+    is_kept(&before[index..], task).then_some(task)
 }
 
-/// Whether an instruction compares these two registers.
-fn is_pair(instruction: &Instruction, mnemonic: Mnemonic, one: usize, other: usize) -> bool {
-    let register = |operand: u32| {
-        (instruction.op_kind(operand) == OpKind::Register)
-            .then(|| number(instruction.op_register(operand)))
-            .flatten()
-    };
-    let is_wide = matches!(
-        instruction.code(),
-        Code::Cmp_r64_rm64 | Code::Cmp_rm64_r64 | Code::Test_rm64_r64
-    );
-    let pair = (register(0), register(1));
-    is_wide
-        && instruction.mnemonic() == mnemonic
-        && [(Some(one), Some(other)), (Some(other), Some(one))].contains(&pair)
+/// What a register holds, whichever else it was copied from: which register had it first, and what wrote that.
+fn value(before: &[Instruction], register: usize) -> (usize, Option<usize>) {
+    let (mut register, mut before) = (register, before);
+    loop {
+        let written = before.iter().rposition(|it| writes(it, register));
+        let copied = written.and_then(|index| {
+            let from = &before[index];
+            let is_copy = from.code() == Code::Mov_r64_rm64 || from.code() == Code::Mov_rm64_r64;
+            (is_copy && from.op1_kind() == OpKind::Register).then(|| number(from.op1_register()))?
+        });
+        match (written, copied) {
+            (Some(index), Some(from)) => (register, before) = (from, &before[..index]),
+            _ => return (register, written),
+        }
+    }
 }
 
 /// The last instruction that writes a register; `None` when there is none, or one behind it might.

@@ -5,12 +5,24 @@ use std::sync::Arc;
 use super::{Threads, ask};
 use crate::observe::{
     tokio::{
-        protocol::{Answer, MAX_NAMED, Question},
+        protocol::{Answer, Births, MAX_NAMED, Question},
         spawning::Told,
         view::Memory,
     },
     worker::{Asker, Failure},
 };
+
+/// Of a program without places at which all tasks are made, or all end.
+const UNSEEN: &str = "it is not seen who makes its tokio tasks";
+
+fn told(births: &Births) -> String {
+    format!(
+        "its tokio tasks are made at {} places and end at {}, with {} steps to those who make them",
+        births.spawns.len(),
+        births.exits.len(),
+        births.steps.len()
+    )
+}
 
 /// Asks who makes tasks, and how to find out.
 pub fn tell_creators(memory: &mut Memory, threads: &Threads, asker: &mut Asker<'_>) -> Result<(), Failure> {
@@ -27,10 +39,7 @@ pub fn tell_creators(memory: &mut Memory, threads: &Threads, asker: &mut Asker<'
             tracing::debug!(
                 "process {}: {}",
                 who.pid,
-                births.as_ref().map_or_else(
-                    || "no single function makes its tokio tasks: that is not seen".to_owned(),
-                    |births| format!("{} steps to those who make its tokio tasks", births.steps.len())
-                )
+                births.as_ref().map_or_else(|| UNSEEN.to_owned(), told)
             );
             memory.births.insert(births.map(Arc::new)).clone()
         }
