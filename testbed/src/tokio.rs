@@ -19,7 +19,7 @@ use crate::socket::Socket;
 use crate::target::Target;
 use crate::unsupported::Unsupported;
 
-/// How the program is built. All of them are optimised.
+/// How the program is built. All of them but one are optimised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flavor {
     /// As `cargo build --release` does it: symbols, no debug information.
@@ -44,6 +44,8 @@ pub enum Flavor {
     Dumping,
     /// As [`Self::Release`], and instrumented for tokio-console; of the newest version only.
     Console,
+    /// Not optimised, with all debug information.
+    Unoptimised,
 }
 
 impl Flavor {
@@ -72,6 +74,7 @@ impl Flavor {
             Self::Musl => "musl",
             Self::Dumping => "dumping",
             Self::Console => "console",
+            Self::Unoptimised => "unoptimised",
         }
     }
 
@@ -85,6 +88,7 @@ impl Flavor {
             Self::FatLto => &["lto='fat'", "codegen-units=1"],
             Self::FatLtoDebug => &["debug=2", "lto='fat'", "codegen-units=1"],
             Self::Stripped => &["lto='fat'", "codegen-units=1", "strip=true"],
+            Self::Unoptimised => &["debug=2", "opt-level=0"],
         }
     }
 

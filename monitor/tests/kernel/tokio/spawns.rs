@@ -81,6 +81,21 @@ fn births_and_ends_are_counted_by_who_made_the_task() {
     }
 }
 
+/// What is not optimised looks otherwise: it is said that its tasks are not counted.
+#[test]
+fn what_is_not_seen_is_said() {
+    let Some(maker) = Maker::start("unseen", ("1.28.2", Flavor::Unoptimised), &[]) else {
+        return;
+    };
+    let daemon = watch(maker.pid(), &[]);
+    let told = counted(&daemon, maker.pid());
+    until("told", || told.is_active().is_some());
+    maker.ask("here 20");
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(told.is_active(), Some(false));
+    assert!(told.made().is_empty(), "{:?}", told.made());
+}
+
 /// Who calls by a pointer is known once it was met.
 #[test]
 fn callers_that_no_code_tells_are_learned() {
