@@ -53,12 +53,18 @@ impl Functions {
         if called.is_whole(MAX_BIRTHS) {
             return called;
         }
-        let inlined = inlined::find(image, module);
-        if inlined.is_whole(MAX_INLINED) {
-            inlined
-        } else {
-            Self::default()
+        let mut inlined = inlined::find(image, module);
+        if !inlined.is_whole(MAX_INLINED) {
+            return Self::default();
         }
+        // At the beginning of a function the list is not locked yet, and nobody waits for the probe.
+        for place in &mut inlined.exits {
+            let function = module.function_range(place.0).map(|function| function.start);
+            let exit = called.exits.iter().find(|(at, _)| Some(*at) == function);
+            *place = exit.copied().unwrap_or(*place);
+        }
+        inlined.exits.dedup();
+        inlined
     }
 
     fn called(image: &Image, module: &Module) -> Self {
