@@ -320,8 +320,8 @@ fn probes() -> Vec<Check> {
     checks.push(match probes.load_tokio_spawns() {
         Ok(()) => Check::ok(
             "probes of tokio tasks",
-            "loaded; attached to each watched process that runs tokio, where one function of it makes all tasks \
-             (tokio 1.30 and later, optimised)",
+            "loaded; attached to each watched process that runs tokio (optimised; 1.28 and 1.29 on Linux 6.10 and \
+             later)",
         ),
         Err(cause) => Check::bad(
             Status::Degraded,
