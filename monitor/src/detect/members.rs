@@ -4,7 +4,10 @@
 //! do. So growth is made of members that were born while we watched, have come to a wait for the first time, and have
 //! been in it for longer than nearly all such first waits that ever ended.
 
+mod roster;
+
 use hashbrown::HashMap;
+use roster::Roster;
 use serde::{Deserialize, Serialize};
 
 use super::case::{Case, Settings};
@@ -89,7 +92,7 @@ pub struct Sight {
 /// The tasks of one process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Members {
-    members: HashMap<MemberId, Member>,
+    members: Roster<Member>,
     passes: u64,
     #[serde(skip)]
     moves: HashMap<Place, Moves>,
@@ -139,26 +142,24 @@ impl Members {
         let settling = |place: Place| settling.get(&place).copied().unwrap_or(f64::INFINITY);
         let most = self.members.len() + room;
         let mut refused = 0;
-        let sights = sights.into_iter();
-        // A table that doubles is there twice for a moment: of a million that is the most of all that we have.
-        let expected = sights.size_hint().1.unwrap_or(0).min(most);
-        self.members.reserve(expected.saturating_sub(self.members.len()));
+        let fresh = Member {
+            first: now as f32,
+            seen: now as f32,
+            met: 0.0,
+            age: 0.0,
+            place: NOWHERE,
+            left: NOWHERE,
+            entry: NOWHERE,
+            pass,
+            flags: if is_first { 0 } else { FRESH },
+        };
+        let mut meeting = self.members.meet();
         for sight in sights {
-            if self.members.len() >= most && !self.members.contains_key(&sight.id) {
+            let has_room = meeting.len() < most;
+            let Some(member) = meeting.member(sight.id, || has_room.then_some(fresh)) else {
                 refused += 1;
                 continue;
-            }
-            let member = self.members.entry(sight.id).or_insert(Member {
-                first: now as f32,
-                seen: now as f32,
-                met: 0.0,
-                age: 0.0,
-                place: NOWHERE,
-                left: NOWHERE,
-                entry: NOWHERE,
-                pass,
-                flags: if is_first { 0 } else { FRESH },
-            });
+            };
             member.pass = pass;
             let mut books = Books {
                 moves: &mut self.moves,
@@ -168,9 +169,10 @@ impl Members {
             books.settle(member, settling);
             books.run(member, &sight, now, threshold, settling);
         }
+        drop(meeting);
         if is_whole {
             let (moves, cases) = (&mut self.moves, cases);
-            self.members.retain(|_, member| {
+            self.members.retain(|member| {
                 let lives = member.pass == pass;
                 if !lives {
                     let mut books = Books { moves, cases };

@@ -12,7 +12,7 @@ use super::Monitor;
 use crate::detect::Saved;
 
 /// Changes with what is saved.
-const MAGIC: &[u8; 16] = b"taskleak-state 2";
+const MAGIC: &[u8; 16] = b"taskleak-state 3";
 const MOST_BYTES: u64 = 1 << 30;
 
 /// What became of a file.
