@@ -1,5 +1,5 @@
-//! Where those functions were put into others: with tokio 1.28 and 1.29 each future has its own `OwnedTasks::bind`, and small
-//! programs of later versions have no function of its own for it either. What all of them come by is the list itself
+//! Where those functions were put into others: with tokio 1.28 and 1.29 each future has its own `OwnedTasks::bind`. What all
+//! of them come by is the list itself
 //! (tokio/src/util/linked_list.rs), which finds the pointers of a task behind its future, by an offset in its vtable:
 //!
 //! ```text
