@@ -196,9 +196,7 @@ pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
         Flavor::Console => ", \"tracing\"",
         _ => "",
     };
-    let features =
-        format!("\"io-util\", \"macros\", \"net\", \"rt-multi-thread\", \"sync\", \"time\"{locks}{more}");
-    let mut dependencies = dependency("tokio", version, &features);
+    let mut dependencies = dependency("tokio", version, &features(&format!("{locks}{more}")));
     dependencies += &dependency("futures-util", FUTURES, "\"std\"");
     if flavor == Flavor::Console {
         dependencies += &dependency("console-subscriber", CONSOLE, "");
@@ -209,6 +207,18 @@ pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
         version,
         flavor,
         dependencies,
+    })
+}
+
+/// A program with a single future (`testbed/lone/src/main.rs`) and the newest version, built as [`build`] does it.
+pub fn build_lone(flavor: Flavor) -> Result<Command> {
+    make(&Recipe {
+        name: "lone",
+        sources: "lone/src",
+        version: NEWEST,
+        flavor,
+        // As above, so that it is built once.
+        dependencies: dependency("tokio", NEWEST, &features("")),
     })
 }
 
@@ -228,6 +238,10 @@ pub fn build_web(flavor: Flavor) -> Result<Command> {
         flavor,
         dependencies: tokio + &axum + &futures,
     })
+}
+
+fn features(more: &str) -> String {
+    format!("\"io-util\", \"macros\", \"net\", \"rt-multi-thread\", \"sync\", \"time\"{more}")
 }
 
 fn dependency(name: &str, version: &str, features: &str) -> String {

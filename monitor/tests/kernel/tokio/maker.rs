@@ -1,6 +1,6 @@
 //! Programs that make tasks when they are told to, and what is told of those.
 
-use testbed::tokio::{Flavor, Served};
+use testbed::tokio::{self, Flavor, NEWEST, Served};
 
 use crate::{
     counted::Counted,
@@ -18,6 +18,18 @@ impl Maker {
             flavor,
             scenarios,
         );
+        Self::of(test, (version, flavor), started)
+    }
+
+    /// A program with a single future.
+    pub fn start_lone(test: &str, flavor: Flavor) -> Option<Self> {
+        let name = format!("{test}-{flavor:?}");
+        let started =
+            tokio::build_lone(flavor).and_then(|program| Served::start_command(&name, program, &[]));
+        Self::of(test, (NEWEST, flavor), started)
+    }
+
+    fn of(test: &str, (version, flavor): (&str, Flavor), started: anyhow::Result<Served>) -> Option<Self> {
         let test = format!("tokio::{test} (tokio {version}, {flavor:?})");
         let served = testbed::or_skip(&test, started).unwrap_or_else(|error| panic!("{test}: {error:#}"))?;
         Some(Self(served))

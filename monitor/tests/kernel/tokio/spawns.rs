@@ -81,6 +81,41 @@ fn births_and_ends_are_counted_by_who_made_the_task() {
     }
 }
 
+/// Then nothing has a function of its own.
+#[test]
+fn births_of_a_single_future_are_counted() {
+    for flavor in [Flavor::Debug, Flavor::Stripped] {
+        let Some(maker) = Maker::start_lone("lone", flavor) else {
+            continue;
+        };
+        maker.ask("make 20");
+        let daemon = watch(maker.pid(), &[]);
+        let told = counted(&daemon, maker.pid());
+        told.until_active();
+        maker.ask("make 30");
+        maker.ask("end 25");
+        until_seen(
+            &format!("30 and 5 ({flavor:?})"),
+            || told.sums(),
+            |sums| *sums == (30, 5),
+        );
+        thread::sleep(Duration::from_millis(600));
+        assert_eq!(told.sums(), (30, 5), "{flavor:?}");
+        let made = told.made();
+        let [(entry, site)] = made.keys().collect::<Vec<_>>()[..] else {
+            panic!("{flavor:?}: {made:?}");
+        };
+        let (is_job, is_make) = match flavor {
+            Flavor::Stripped => (
+                entry.contains("/lone/src/main.rs:"),
+                site.contains("/lone/src/main.rs:"),
+            ),
+            _ => (entry.starts_with("lone::job"), site.ends_with("::make")),
+        };
+        assert!(is_job && is_make, "{flavor:?}: {entry} by {site}");
+    }
+}
+
 /// What is not optimised looks otherwise: it is said that its tasks are not counted.
 #[test]
 fn what_is_not_seen_is_said() {

@@ -1,5 +1,5 @@
-//! Where those functions were put into others: with tokio 1.28 and 1.29 each future has its own `OwnedTasks::bind`. What all
-//! of them come by is the list itself
+//! Where those functions were put into others: with tokio 1.28 and 1.29 each future has its own `OwnedTasks::bind`, and where
+//! there is but one future, later versions have no function for it either. What all of them come by is the list itself
 //! (tokio/src/util/linked_list.rs), which finds the pointers of a task behind its future, by an offset in its vtable:
 //!
 //! ```text
@@ -16,9 +16,12 @@
 //! ```
 //!
 //! Each task comes by one of the first kind and by one of the second kind, once. The probe goes on the `je`, at which the task
-//! is in a register, and which the kernel carries out itself.
+//! is in a register, and which the kernel carries out itself. The vtable may have been loaded before it, for something else.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, HashSet, VecDeque},
+};
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
@@ -37,7 +40,7 @@ const TRAILER: u64 = 56;
 /// Of these pointers the second.
 const NEXT: u64 = 8;
 /// How far apart those may be that are looked for, in bytes; and how many instructions are remembered.
-const NEAR: usize = 40;
+const NEAR: usize = 80;
 const WINDOW: usize = 24;
 /// What is looked through at all, and what is looked at instruction by instruction.
 const MAX_CODE: u64 = 512 << 20;
@@ -53,27 +56,27 @@ pub fn find(image: &Image, module: &Module) -> Functions {
             candidates.extend(likely(bytes).map(|at| base.wrapping_add(at as u64)));
         }
     });
-    // Functions, and how far into each.
-    let mut functions: BTreeMap<u64, usize> = BTreeMap::new();
+    // Functions, how far into each, and how long it is.
+    let mut functions: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
     for at in &candidates {
         let Some(function) = module.function_range(*at).filter(|range| range.contains(at)) else {
             continue;
         };
         let whole = (function.end - function.start) as usize;
         let length = ((at - function.start) as usize).saturating_add(2 * NEAR);
-        let known = functions.entry(function.start).or_default();
+        let (known, _) = functions.entry(function.start).or_insert((0, whole));
         *known = length.min(whole).max(*known);
     }
     let decoded = functions
         .values()
-        .fold(0, |sum: usize, length| sum.saturating_add(*length));
+        .fold(0, |sum: usize, (_, whole)| sum.saturating_add(*whole));
     let mut found = Functions::default();
     if candidates.len() >= MAX_CANDIDATES || decoded > MAX_DECODED {
         return found;
     }
-    for (function, length) in functions {
-        let code = image.some(function, length, 4096);
-        let is_understood = places(&code, function, &mut found);
+    for (function, (length, whole)) in functions {
+        let code = image.some(function, whole, 4096);
+        let is_understood = places(&code, length, function, &mut found);
         if !is_understood || found.spawns.len() > MAX_INLINED || found.exits.len() > MAX_INLINED {
             return Functions::default();
         }
@@ -107,21 +110,31 @@ fn is_store(bytes: &[u8], at: usize) -> bool {
     matches!(bytes[..at], [.., rex, 0x89, modrm, sib] if rex & 0xf8 == 0x48 && modrm & 0xc7 == 0x44 && sib >> 6 == 0)
 }
 
-/// Decodes a function from its beginning, and adds the places in it. Whether all that may be one was understood.
-fn places(code: &[u8], function: u64, found: &mut Functions) -> bool {
+/// Decodes so much of a function from its beginning, and adds the places in it. Whether all that may be one was understood.
+fn places(code: &[u8], length: usize, function: u64, found: &mut Functions) -> bool {
+    let decoder = |code| Decoder::with_ip(64, code, function, DecoderOptions::NONE);
+    let reached = OnceCell::new();
     let mut window: VecDeque<Instruction> = VecDeque::with_capacity(WINDOW);
-    for instruction in &mut Decoder::with_ip(64, code, function, DecoderOptions::NONE) {
+    for instruction in &mut decoder(&code[..length.min(code.len())]) {
         if instruction.is_invalid() {
             // What is cut off, or no code.
             break;
         }
         let before = window.make_contiguous();
-        let store = Sum::of(&instruction, Code::Mov_rm64_r64).filter(|store| store.at == NEXT);
-        if let Some(store) = store.and_then(|store| store.of_task(straight(before))) {
-            match (pushed(before, &store), removed(before, &store)) {
-                (Some(place), _) => found.spawns.push(place),
-                (None, Some(place)) => found.exits.push(place),
-                (None, None) => return false,
+        if let Some(sum) = Sum::of(&instruction, Code::Mov_rm64_r64).filter(|sum| sum.at == NEXT) {
+            if let Some(store) = sum.of_task(straight(before)) {
+                match (pushed(before, &store), removed(before, &store)) {
+                    (Some(place), _) => found.spawns.push(place),
+                    (None, Some(place)) => found.exits.push(place),
+                    (None, None) => return false,
+                }
+            } else {
+                let reached = reached.get_or_init(|| targets(decoder(code)));
+                let store = sum.of_task(falling(before, instruction.ip(), reached));
+                let mut stores = store.into_iter().flat_map(|store| sum.by_any(store.task));
+                found
+                    .spawns
+                    .extend(stores.find_map(|store| pushed(before, &store)));
             }
         }
         if window.len() == WINDOW {
@@ -172,6 +185,15 @@ impl Sum {
     fn of_task(self, before: &[Instruction]) -> Option<Store> {
         let mut tasks = self.registers.iter().filter_map(|it| task_of(before, *it));
         tasks.next().map(|task| Store {
+            value: self.value,
+            task,
+        })
+    }
+
+    /// A task's, by this register or by one of the two, which may be a copy.
+    fn by_any(self, task: usize) -> impl Iterator<Item = Store> {
+        let [base, index] = self.registers;
+        [task, base, index].into_iter().map(move |task| Store {
             value: self.value,
             task,
         })
@@ -256,6 +278,38 @@ fn straight(before: &[Instruction]) -> &[Instruction] {
     &before[begin..]
 }
 
+/// The last instructions, as far as they are carried out one after the other when no branch is taken, and none comes from
+/// elsewhere (`reached`: where branches lead) to one of those behind the first, or to `next`.
+fn falling<'a>(before: &'a [Instruction], next: u64, reached: &HashSet<u64>) -> &'a [Instruction] {
+    let mut begin = before.len();
+    let mut next = next;
+    while let Some(last) = before[..begin].last() {
+        if reached.contains(&next) || leaves(last) && !is_conditional(last) {
+            break;
+        }
+        begin -= 1;
+        next = last.ip();
+    }
+    &before[begin..]
+}
+
+/// Whether what comes next may stand behind it; it writes no register.
+fn is_conditional(branch: &Instruction) -> bool {
+    use Mnemonic::{Ja, Jae, Jb, Jbe, Je, Jg, Jge, Jl, Jle, Jne, Jno, Jnp, Jns, Jo, Jp, Js};
+    matches!(
+        branch.mnemonic(),
+        Ja | Jae | Jb | Jbe | Je | Jg | Jge | Jl | Jle | Jne | Jno | Jnp | Jns | Jo | Jp | Js
+    )
+}
+
+/// Where the branches of a function lead.
+fn targets(mut decoder: Decoder<'_>) -> HashSet<u64> {
+    let branches = decoder
+        .iter()
+        .filter(|it| it.op_count() > 0 && it.op0_kind() == OpKind::NearBranch64);
+    branches.map(|branch| branch.near_branch_target()).collect()
+}
+
 /// The register that has the task whose offset is in this one, as it was loaded last.
 fn task_of(before: &[Instruction], offset: usize) -> Option<usize> {
     let load = |before: &[Instruction], register: usize, at: u64| {
@@ -311,6 +365,7 @@ fn is_kept(instructions: &[Instruction], register: usize) -> bool {
 fn writes(instruction: &Instruction, register: usize) -> bool {
     match instruction.mnemonic() {
         Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Nop => false,
+        _ if is_conditional(instruction) => false,
         Mnemonic::Movups | Mnemonic::Movaps | Mnemonic::Movdqu | Mnemonic::Movdqa | Mnemonic::Xorps => false,
         Mnemonic::Mov | Mnemonic::Lea | Mnemonic::Movzx | Mnemonic::Xor | Mnemonic::And | Mnemonic::Or => {
             let is_register = instruction.op0_kind() == OpKind::Register;

@@ -96,7 +96,7 @@ const REMOVALS: [(&[u8], u64, u8); 2] = [
 /// What is found, or that something is in doubt.
 fn found(code: &[u8]) -> Option<Functions> {
     let mut found = Functions::default();
-    places(code, HERE, &mut found).then_some(found)
+    places(code, code.len(), HERE, &mut found).then_some(found)
 }
 
 fn nothing() -> Option<Functions> {
@@ -127,6 +127,62 @@ fn tasks_that_are_put_in_and_taken_out_are_found() {
     let both = [PUSHES[0].0, REMOVALS[0].0, PUSHES[1].0].concat();
     let found = found(&both).unwrap();
     assert_eq!((found.spawns.len(), found.exits.len()), (2, 1));
+}
+
+/// `push_front` of a single future, put into what reads the task's number before, where the branch is, the task's register, and
+/// a branch before it.
+const LONE: [(&[u8], u64, u8, u64); 2] = [
+    // 1.54.1, fat LTO: mov rsi, [r14+0x10]; mov rdx, [rsi+0x48]; mov rdx, [r13+rdx]; mov [rsp+0x28], rdx; cmp rdx, r15; jne;
+    // mov [rsp+0x2b0], r14; mov rdx, [rdi+8]; cmp rdx, r14; je; mov rsi, [rsi+0x38]; mov [r13+rsi+8], rdx
+    (
+        &[
+            0x49, 0x8b, 0x76, 0x10, 0x48, 0x8b, 0x56, 0x48, 0x49, 0x8b, 0x54, 0x15, 0x00, 0x48, 0x89, 0x54,
+            0x24, 0x28, 0x4c, 0x39, 0xfa, 0x0f, 0x85, 0x1b, 0x04, 0, 0, 0x4c, 0x89, 0xb4, 0x24, 0xb0, 0x02,
+            0, 0, 0x48, 0x8b, 0x57, 0x08, 0x4c, 0x39, 0xf2, 0x0f, 0x84, 0x3e, 0x04, 0, 0, 0x48, 0x8b, 0x76,
+            0x38, 0x49, 0x89, 0x54, 0x35, 0x08,
+        ],
+        42,
+        14,
+        21,
+    ),
+    // 1.54.1: mov rcx, [rsi+0x10]; mov rax, [rcx+0x48]; mov rax, [rsi+rax]; mov [rsp+8], rax; cmp rax, [rdi+0x18]; jne (short);
+    // mov r14, [rbx]; mov [rsp+0x10], r15; mov rax, [r14+8]; cmp rax, r15; je; mov rcx, [rcx+0x38]; mov [r15+rcx+8], rax
+    (
+        &[
+            0x48, 0x8b, 0x4e, 0x10, 0x48, 0x8b, 0x41, 0x48, 0x48, 0x8b, 0x04, 0x06, 0x48, 0x89, 0x44, 0x24,
+            0x08, 0x48, 0x3b, 0x47, 0x18, 0x75, 0x75, 0x4c, 0x8b, 0x33, 0x4c, 0x89, 0x7c, 0x24, 0x10, 0x49,
+            0x8b, 0x46, 0x08, 0x4c, 0x39, 0xf8, 0x0f, 0x84, 0x92, 0, 0, 0, 0x48, 0x8b, 0x49, 0x38, 0x49,
+            0x89, 0x44, 0x0f, 0x08,
+        ],
+        38,
+        15,
+        21,
+    ),
+];
+
+#[test]
+fn the_vtable_may_be_loaded_before_other_branches() {
+    for (code, at, register, other) in LONE {
+        let expected = Functions {
+            spawns: vec![(HERE + at, Holder::Register(register))],
+            exits: Vec::new(),
+        };
+        assert_eq!(found(code), Some(expected), "{code:x?}");
+        assert!(likely(code).next().is_some(), "{code:x?}");
+        // Something is called in between, or always jumped away.
+        let other = other as usize;
+        for leaves in [&[0xe8, 0, 0, 0, 0][..], &[0xeb, 0x10]] {
+            let (before, behind) = code.split_at(other);
+            assert_eq!(found(&[before, leaves, behind].concat()), nothing());
+        }
+        // Somebody comes from elsewhere, with another vtable: to behind the branches, and to the store. To the load it does
+        // nothing.
+        for (to, is_found) in [(at as usize + 6, false), (code.len() - 5, false), (0, true)] {
+            let back = (to as i64 - code.len() as i64 - 2) as i8 as u8;
+            let found = found(&[code, &[0x75, back]].concat()).unwrap();
+            assert_eq!(!found.spawns.is_empty(), is_found, "{code:x?} {to}");
+        }
+    }
 }
 
 /// A part of it is not it.
@@ -214,7 +270,7 @@ fn what_does_not_begin_where_an_instruction_does_is_not_found() {
 proptest::proptest! {
     #[test]
     fn any_code_is_looked_at(code in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), at: u64) {
-        let _ = places(&code, at, &mut Functions::default());
+        let _ = places(&code, code.len(), at, &mut Functions::default());
         for at in likely(&code) {
             assert!(at < code.len());
         }
