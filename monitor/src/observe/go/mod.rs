@@ -2,9 +2,10 @@
 //! the program.
 //!
 //! In the helper process: `buildinfo` (the version), `table` and `pclntab` (its functions), `program` and `code` (where the
-//! runtime has what), `reading` (a walk, ahead of its decoding), `reads`, `goroutine`, `stack`, `shapes`, `poll`, `timers`, `labels` (reads
-//! of the process), `frames`, `wrapper`, `sites` (names), `points` (where probes go), `inspector` (answers). In the monitor:
-//! `worker` (asks), `tracker` (since when), `reasons`, `view` (tasks), `spawning` (who makes goroutines).
+//! runtime has what), `reading` (a walk, ahead of its decoding), `reads`, `goroutine`, `stack`, `shapes` (what is known of
+//! stacks), `poll`, `timers`, `labels` (reads of the process), `frames`, `wrapper`, `sites` (names), `points` (where probes go),
+//! `inspector` (answers). In the monitor: `worker` (asks), `tracker` (since when), `reasons`, `view` (tasks), `spawning` (who
+//! makes goroutines).
 //! What must be added for a new version of Go is one entry in `offsets`.
 
 mod buildinfo;

@@ -88,11 +88,10 @@ impl Inspector {
         let timed = self.timed(look.who, look.placed, memory, found);
         let unwinding = Unwinding::new(look.placed, found, timed);
         let mut told = unwinding.all(memory, &read.order, read.read, &look.known.read());
-        let unwound = |number: &usize| {
-            !told.is_sound[*number] && matches!(told.outcomes[*number], Outcome::Stack { .. })
-        };
+        let is_doubtful =
+            |number: &usize| !told.is_sound[*number] && told.outcomes[*number] != Outcome::Moved;
         let (doubtful, before): (Vec<usize>, Vec<&Goroutine>) = (0..found.len())
-            .filter(unwound)
+            .filter(is_doubtful)
             .filter_map(|number| match found[number] {
                 Standing::Stands(goroutine) => Some((number, goroutine)),
                 _ => None,
