@@ -5,8 +5,8 @@ use crate::observe::memory::space::{Space, SpaceExt as _};
 /// Steps of one pc-value table: more than the instructions of the longest function.
 const MAX_STEPS: usize = 1 << 18;
 
-/// The value of a table, one of those at `tables`, at an address: pairs of varints, how the value changes (zigzag) and for how many bytes
-/// of code it then holds (`runtime.pcvalue`).
+/// The value of a table, one of those at `tables`, at an address: pairs of varints, how the value changes (zigzag) and for
+/// how many bytes of code it then holds (`runtime.pcvalue`).
 pub fn at(space: &impl Space, tables: u64, table: u32, entry: u64, pc: u64) -> Option<i32> {
     if table == 0 {
         return None;
