@@ -210,11 +210,12 @@ pub fn build(version: &str, flavor: Flavor) -> Result<Command> {
     })
 }
 
-/// A program with a single future (`testbed/lone/src/main.rs`) and the newest version, built as [`build`] does it.
-pub fn build_lone(flavor: Flavor) -> Result<Command> {
+/// A small program of the newest version, built as [`build`] does it: `lone` has a single future, `local` a `LocalSet`
+/// (`testbed/NAME/src/main.rs`).
+pub fn build_small(name: &str, flavor: Flavor) -> Result<Command> {
     make(&Recipe {
-        name: "lone",
-        sources: "lone/src",
+        name,
+        sources: &format!("{name}/src"),
         version: NEWEST,
         flavor,
         // As above, so that it is built once.

@@ -6,15 +6,38 @@ use aya::{
     maps::{Array, HashMap, MapData, MapError},
     programs::uprobe::UProbeLinkId,
 };
-use monitor_common::{SpawnCount, SpawnPlace, TokioBirth, TokioStep, TokioTask, names};
+use monitor_common::{SpawnCount, SpawnPlace, TOKIO_AMID, TokioBirth, TokioStep, TokioTask, names};
 
-use super::{Probes, load::no_map, uprobes::Spot, uprobes_many::Spots};
+use super::{
+    Probes,
+    load::no_map,
+    uprobes::Spot,
+    uprobes_many::{Spots, are_many_known},
+};
 
 const SPAWN: &str = "tokio_spawn";
 const EXIT: &str = "tokio_exit";
 
 /// Probes that are attached one by one, which every kernel can. There are more where each future has its own.
 const FEW: usize = 16;
+
+/// Where probes go, those of ends and those of births. A kernel that cannot attach many at once is left with those at the
+/// beginnings of functions, if there are some of both.
+fn fitting(places: TokioPlaces<'_>, has_many: bool) -> [Vec<(u64, u64)>; 2] {
+    let all = [places.exits, places.spawns].map(<[_]>::to_vec);
+    if has_many || places.exits.len() + places.spawns.len() <= FEW {
+        return all;
+    }
+    let mut begun = all.clone();
+    for places in &mut begun {
+        places.retain(|(_, flags)| flags & TOKIO_AMID == 0);
+    }
+    if begun.iter().any(Vec::is_empty) {
+        all
+    } else {
+        begun
+    }
+}
 
 /// The attached probes of a process; given back to [`Probes::detach_tokio_spawns`].
 pub struct TokioSpawnProbes(Vec<Attached>);
@@ -59,9 +82,10 @@ impl Probes {
         number: u32,
         places: TokioPlaces<'_>,
     ) -> Result<TokioSpawnProbes, String> {
-        let is_few = places.exits.len() + places.spawns.len() <= FEW;
+        let [exits, spawns] = fitting(places, are_many_known());
+        let is_few = exits.len() + spawns.len() <= FEW;
         let mut attached = Vec::new();
-        for (program, of_it) in [(EXIT, places.exits), (SPAWN, places.spawns)] {
+        for (program, of_it) in [(EXIT, exits), (SPAWN, spawns)] {
             let cookie = |(offset, flags): &(u64, u64)| (*offset, flags | u64::from(number));
             let of_it: Vec<(u64, u64)> = of_it.iter().map(cookie).collect();
             let put = if is_few {
@@ -215,5 +239,26 @@ impl Probes {
         name: &str,
     ) -> Result<HashMap<&mut MapData, SpawnPlace, V>, MapError> {
         HashMap::try_from(self.ebpf.map_mut(name).ok_or_else(|| no_map(name))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_kernel_is_left_with_the_functions_of_their_own() {
+        let amid: Vec<(u64, u64)> = (0..20).map(|number| (number, TOKIO_AMID)).collect();
+        let both = [&[(99, 0)], &amid[..]].concat();
+        let fitting = |exits: &[(u64, u64)], spawns: &[(u64, u64)], has_many: bool| {
+            let file = Path::new("/");
+            fitting(TokioPlaces { file, spawns, exits }, has_many)
+        };
+        assert_eq!(fitting(&both, &both, true), [both.clone(), both.clone()]);
+        assert_eq!(fitting(&both, &both, false), [[(99, 0)], [(99, 0)]]);
+        // There it is told what this takes.
+        assert_eq!(fitting(&both, &amid, false), [both, amid.clone()]);
+        let few = &amid[..8];
+        assert_eq!(fitting(few, few, false), [few, few]);
     }
 }

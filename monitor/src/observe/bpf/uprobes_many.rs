@@ -33,6 +33,11 @@ pub(super) struct Spots<'a> {
     pub places: &'a [(u64, u64)],
 }
 
+/// Whether this kernel has such links.
+pub(super) fn are_many_known() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= SINCE)
+}
+
 impl Probes {
     /// Puts a program in at all these places. They are taken off when the file is closed.
     ///
@@ -43,7 +48,7 @@ impl Probes {
         program: &'static str,
         spots: &Spots<'_>,
     ) -> Result<OwnedFd, String> {
-        if KernelVersion::current().is_ok_and(|version| version < SINCE) {
+        if !are_many_known() {
             let count = spots.places.len();
             return Err(format!("{count} probes at once take Linux 6.10 or later"));
         }

@@ -13,6 +13,7 @@
 mod inlined;
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use inlined::Inlined;
 
 use super::{
     points,
@@ -49,25 +50,44 @@ pub struct Functions {
 impl Functions {
     /// Looks through a program for them; either both kinds are found, or none.
     pub fn find(image: &Image, module: &Module) -> Self {
-        let called = Self::called(image, module);
+        let (mut called, removals) = Self::called(image, module);
+        let Inlined {
+            places: mut inlined,
+            binding,
+        } = inlined::find(image, module);
+        let function = |at: u64| module.function_range(at).map(|function| function.start);
+        let is_known = |(at, _): &(u64, Holder), known: &[(u64, Holder)]| {
+            known.iter().any(|(begin, _)| Some(*begin) == function(*at))
+        };
         if called.is_whole(MAX_BIRTHS) {
+            // Those of a `LocalSet`, which each future puts into its list itself.
+            inlined
+                .spawns
+                .retain(|place| binding.contains(&place.0) && !is_known(place, &called.spawns));
+            inlined
+                .exits
+                .retain(|place| !is_known(place, &called.exits) && !is_known(place, &removals));
+            if inlined.is_whole(MAX_INLINED - MAX_BIRTHS) {
+                called.spawns.append(&mut inlined.spawns);
+                called.exits.append(&mut inlined.exits);
+            }
             return called;
         }
-        let mut inlined = inlined::find(image, module);
         if !inlined.is_whole(MAX_INLINED) {
             return Self::default();
         }
         // At the beginning of a function the list is not locked yet, and nobody waits for the probe.
         for place in &mut inlined.exits {
-            let function = module.function_range(place.0).map(|function| function.start);
-            let exit = called.exits.iter().find(|(at, _)| Some(*at) == function);
+            let begin = function(place.0);
+            let exit = called.exits.iter().find(|(at, _)| Some(*at) == begin);
             *place = exit.copied().unwrap_or(*place);
         }
         inlined.exits.dedup();
         inlined
     }
 
-    fn called(image: &Image, module: &Module) -> Self {
+    /// Functions that all tasks come by, and those that take a task out of a list and ask nobody whose it is.
+    fn called(image: &Image, module: &Module) -> (Self, Vec<(u64, Holder)>) {
         let (mut found, mut removals) = (Self::default(), Vec::new());
         for function in module.functions(MAX_FUNCTIONS) {
             let code = image.some(function, BEGINNING, 1);
@@ -81,11 +101,11 @@ impl Functions {
         }
         // They may be called by the others, and by nobody else.
         if found.exits.is_empty() {
-            found.exits = removals;
+            found.exits.clone_from(&removals);
         }
         found.spawns.dedup();
         found.exits.dedup();
-        found
+        (found, removals)
     }
 
     /// Whether there are some of both kinds, and no more than so many.

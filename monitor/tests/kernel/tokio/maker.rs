@@ -21,12 +21,12 @@ impl Maker {
         Self::of(test, (version, flavor), started)
     }
 
-    /// A program with a single future.
-    pub fn start_lone(test: &str, flavor: Flavor) -> Option<Self> {
-        let name = format!("{test}-{flavor:?}");
+    /// A small program of this name.
+    pub fn start_small(name: &str, flavor: Flavor) -> Option<Self> {
+        let socket = format!("{name}-{flavor:?}");
         let started =
-            tokio::build_lone(flavor).and_then(|program| Served::start_command(&name, program, &[]));
-        Self::of(test, (NEWEST, flavor), started)
+            tokio::build_small(name, flavor).and_then(|program| Served::start_command(&socket, program, &[]));
+        Self::of(name, (NEWEST, flavor), started)
     }
 
     fn of(test: &str, (version, flavor): (&str, Flavor), started: anyhow::Result<Served>) -> Option<Self> {

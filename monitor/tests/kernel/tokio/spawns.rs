@@ -15,6 +15,8 @@ use crate::{
 
 const SOURCE: &str = include_str!("../../../../testbed/tokio/src/made.rs");
 
+const LOCAL: &str = include_str!("../../../../testbed/local/src/main.rs");
+
 /// What tasks run, as it is called without what tells builds apart; in a stripped program where that stands.
 fn is_job(entry: &str) -> bool {
     entry.starts_with("tasks::made::job") || entry.contains("/made.rs:")
@@ -85,7 +87,7 @@ fn births_and_ends_are_counted_by_who_made_the_task() {
 #[test]
 fn births_of_a_single_future_are_counted() {
     for flavor in [Flavor::Debug, Flavor::Stripped] {
-        let Some(maker) = Maker::start_lone("lone", flavor) else {
+        let Some(maker) = Maker::start_small("lone", flavor) else {
             continue;
         };
         maker.ask("make 20");
@@ -113,6 +115,53 @@ fn births_of_a_single_future_are_counted() {
             _ => (entry.starts_with("lone::job"), site.ends_with("::make")),
         };
         assert!(is_job && is_make, "{flavor:?}: {entry} by {site}");
+    }
+}
+
+/// Those of a `LocalSet` come by nothing that makes the others.
+#[test]
+fn births_of_local_tasks_are_counted_beside_the_others() {
+    for flavor in [Flavor::Debug, Flavor::Stripped] {
+        let Some(maker) = Maker::start_small("local", flavor) else {
+            continue;
+        };
+        for order in ["make 20", "local 10"] {
+            maker.ask(order);
+        }
+        let daemon = watch(maker.pid(), &[]);
+        let told = counted(&daemon, maker.pid());
+        told.until_active();
+        for order in ["make 30", "local 40", "end 25", "end_local 30"] {
+            maker.ask(order);
+        }
+        // Of two functions, or, in a stripped program, at two lines of each.
+        let border = LOCAL
+            .lines()
+            .position(|line| line.starts_with("fn local("))
+            .unwrap()
+            + 1;
+        let is_local = |site: &str| match site.rsplit(':').nth(1).map(str::parse::<usize>) {
+            Some(Ok(line)) => line > border,
+            _ => {
+                assert!(site.ends_with("::local") || site.ends_with("::make"), "{site}");
+                site.ends_with("::local")
+            }
+        };
+        let seen = || {
+            let mut sums: BTreeMap<bool, (u64, u64)> = BTreeMap::new();
+            for (entry, site) in told.made().into_keys() {
+                let (made, ended) = told.made_and_ended(&entry, &site);
+                let sum = sums.entry(is_local(&site)).or_default();
+                *sum = (sum.0 + made, sum.1 + ended);
+            }
+            sums
+        };
+        let expected: BTreeMap<bool, (u64, u64)> = [(false, (30, 5)), (true, (40, 20))].into();
+        until_seen(&format!("{expected:?} ({flavor:?})"), seen, |sums| {
+            *sums == expected
+        });
+        thread::sleep(Duration::from_millis(600));
+        assert_eq!(seen(), expected, "{flavor:?}");
     }
 }
 

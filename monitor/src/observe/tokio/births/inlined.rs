@@ -25,7 +25,7 @@ use std::{
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
-use super::{Functions, VTABLE, leaves, number};
+use super::{Functions, OWNER, VTABLE, leaves, number};
 use crate::{
     identify::Module,
     observe::{
@@ -48,8 +48,16 @@ const MAX_DECODED: usize = 64 << 20;
 /// Places that look so at first.
 const MAX_CANDIDATES: usize = 64 << 10;
 
+/// What was found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Inlined {
+    pub places: Functions,
+    /// Of the births those before which the task is told the list's number: nobody has called what puts it into the list.
+    pub binding: HashSet<u64>,
+}
+
 /// Looks through a program for them; none where there is any doubt.
-pub fn find(image: &Image, module: &Module) -> Functions {
+pub fn find(image: &Image, module: &Module) -> Inlined {
     let mut candidates = Vec::new();
     image.code(3 * NEAR, MAX_CODE, |bytes, base| {
         if candidates.len() < MAX_CANDIDATES {
@@ -70,15 +78,16 @@ pub fn find(image: &Image, module: &Module) -> Functions {
     let decoded = functions
         .values()
         .fold(0, |sum: usize, (_, whole)| sum.saturating_add(*whole));
-    let mut found = Functions::default();
+    let mut found = Inlined::default();
     if candidates.len() >= MAX_CANDIDATES || decoded > MAX_DECODED {
         return found;
     }
     for (function, (length, whole)) in functions {
         let code = image.some(function, whole, 4096);
         let is_understood = places(&code, length, function, &mut found);
-        if !is_understood || found.spawns.len() > MAX_INLINED || found.exits.len() > MAX_INLINED {
-            return Functions::default();
+        let most = found.places.spawns.len().max(found.places.exits.len());
+        if !is_understood || most > MAX_INLINED {
+            return Inlined::default();
         }
     }
     found
@@ -111,7 +120,7 @@ fn is_store(bytes: &[u8], at: usize) -> bool {
 }
 
 /// Decodes so much of a function from its beginning, and adds the places in it. Whether all that may be one was understood.
-fn places(code: &[u8], length: usize, function: u64, found: &mut Functions) -> bool {
+fn places(code: &[u8], length: usize, function: u64, found: &mut Inlined) -> bool {
     let decoder = |code| Decoder::with_ip(64, code, function, DecoderOptions::NONE);
     let reached = OnceCell::new();
     let mut window: VecDeque<Instruction> = VecDeque::with_capacity(WINDOW);
@@ -122,19 +131,24 @@ fn places(code: &[u8], length: usize, function: u64, found: &mut Functions) -> b
         }
         let before = window.make_contiguous();
         if let Some(sum) = Sum::of(&instruction, Code::Mov_rm64_r64).filter(|sum| sum.at == NEXT) {
-            if let Some(store) = sum.of_task(straight(before)) {
-                match (pushed(before, &store), removed(before, &store)) {
-                    (Some(place), _) => found.spawns.push(place),
-                    (None, Some(place)) => found.exits.push(place),
-                    (None, None) => return false,
+            let push = if let Some(store) = sum.of_task(straight(before)) {
+                let (push, removal) = (pushed(before, &store), removed(before, &store));
+                if push.is_none() && removal.is_none() {
+                    return false;
                 }
+                found.places.exits.extend(removal.filter(|_| push.is_none()));
+                push
             } else {
                 let reached = reached.get_or_init(|| targets(decoder(code)));
                 let store = sum.of_task(falling(before, instruction.ip(), reached));
                 let mut stores = store.into_iter().flat_map(|store| sum.by_any(store.task));
-                found
-                    .spawns
-                    .extend(stores.find_map(|store| pushed(before, &store)));
+                stores.find_map(|store| pushed(before, &store))
+            };
+            if let Some((at, Holder::Register(task))) = push {
+                if before.iter().any(|it| sum.gives_owner(task.into(), it)) {
+                    found.binding.insert(at);
+                }
+                found.places.spawns.push((at, Holder::Register(task)));
             }
         }
         if window.len() == WINDOW {
@@ -188,6 +202,16 @@ impl Sum {
             value: self.value,
             task,
         })
+    }
+
+    /// Whether the task in this register, or in one of the two, is told the number of its list.
+    fn gives_owner(self, task: usize, instruction: &Instruction) -> bool {
+        let [base, index] = self.registers;
+        instruction.code() == Code::Mov_rm64_r64
+            && instruction.op0_kind() == OpKind::Memory
+            && instruction.memory_index() == Register::None
+            && instruction.memory_displacement64() == OWNER
+            && number(instruction.memory_base()).is_some_and(|it| [task, base, index].contains(&it))
     }
 
     /// A task's, by this register or by one of the two, which may be a copy.

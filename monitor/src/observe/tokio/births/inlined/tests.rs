@@ -95,8 +95,8 @@ const REMOVALS: [(&[u8], u64, u8); 2] = [
 
 /// What is found, or that something is in doubt.
 fn found(code: &[u8]) -> Option<Functions> {
-    let mut found = Functions::default();
-    places(code, code.len(), HERE, &mut found).then_some(found)
+    let mut found = Inlined::default();
+    places(code, code.len(), HERE, &mut found).then_some(found.places)
 }
 
 fn nothing() -> Option<Functions> {
@@ -181,6 +181,38 @@ fn the_vtable_may_be_loaded_before_other_branches() {
             let back = (to as i64 - code.len() as i64 - 2) as i8 as u8;
             let found = found(&[code, &[0x75, back]].concat()).unwrap();
             assert_eq!(!found.spawns.is_empty(), is_found, "{code:x?} {to}");
+        }
+    }
+}
+
+/// Whether it is `bind` that was put there, or only what that calls.
+#[test]
+fn who_tells_a_task_its_list_puts_it_there_itself() {
+    for (code, at, register) in PUSHES {
+        let binding = |code: &[u8]| {
+            let mut found = Inlined::default();
+            assert!(places(code, code.len(), HERE, &mut found));
+            assert_eq!(found.places.spawns.len(), 1);
+            found.binding
+        };
+        assert!(binding(code).is_empty(), "{code:x?}");
+        // mov [task+0x18], rax; the same 0x20 behind its beginning; and that of another one.
+        let (rex, base) = (0x48 | register >> 3, 0x40 | register & 7);
+        let store = |base: u8, offset: u8| match base & 7 {
+            4 => vec![rex, 0x89, base, 0x24, offset],
+            _ => vec![rex, 0x89, base, offset],
+        };
+        for (store, is_it) in [
+            (store(base, 0x18), true),
+            (store(base, 0x20), false),
+            (vec![0x48, 0x89, 0x47, 0x18], false),
+        ] {
+            let found = binding(&[&store[..], code].concat());
+            let expected = is_it.then_some(HERE + store.len() as u64 + at);
+            // What is copied to the task's register behind it is another one.
+            if code[..3] != [0x49, 0x89, 0xdc] {
+                assert_eq!(found, expected.into_iter().collect(), "{store:x?} {code:x?}");
+            }
         }
     }
 }
@@ -270,7 +302,7 @@ fn what_does_not_begin_where_an_instruction_does_is_not_found() {
 proptest::proptest! {
     #[test]
     fn any_code_is_looked_at(code in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), at: u64) {
-        let _ = places(&code, code.len(), at, &mut Functions::default());
+        let _ = places(&code, code.len(), at, &mut Inlined::default());
         for at in likely(&code) {
             assert!(at < code.len());
         }
