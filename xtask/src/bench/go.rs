@@ -334,12 +334,8 @@ fn later_look(load: &Load) -> Result<(f64, f64)> {
     let late = lateness(WATCHED, || load.latency());
     child.kill()?;
     let output = child.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let mut looks: Vec<f64> = said
-        .lines()
-        .filter(|line| line.contains(USUAL) && line.contains(" 0 stacks until "))
-        .filter_map(|line| seconds(line.rsplit(' ').next()?))
-        .collect();
+    let looks = looks(&output.stderr, " 0 stacks until ");
+    let mut looks: Vec<f64> = looks.into_iter().map(|look| look.wall).collect();
     if looks.is_empty() {
         bail!("no look without new stacks");
     }

@@ -148,12 +148,14 @@ impl Inspector {
             return Err(Unknown::Unreadable("who reads it has died".to_owned()));
         };
         let goroutines = part.goroutines;
-        let look = Look {
-            who: walk.who,
-            placed: &placed,
-            known: self.known_shapes(walk.who),
+        let whole = |read| {
+            let look = Look {
+                who: walk.who,
+                placed: &placed,
+                known: self.known_shapes(walk.who),
+            };
+            self.whole_stacks(&look, &mut memory, &goroutines, read)
         };
-        let whole = |read| self.whole_stacks(&look, &mut memory, &goroutines, read);
         let stacks = part.stacks.map(whole);
         let threads = threads(program, &mut memory, &goroutines);
         let bubbles = bubbles(program, &mut memory, &goroutines);

@@ -57,7 +57,8 @@ impl Functions {
         } = inlined::find(image, module);
         let function = |at: u64| module.function_range(at).map(|function| function.start);
         let is_known = |(at, _): &(u64, Holder), known: &[(u64, Holder)]| {
-            known.iter().any(|(begin, _)| Some(*begin) == function(*at))
+            let around = function(*at);
+            known.iter().any(|(begin, _)| Some(*begin) == around)
         };
         if called.is_whole(MAX_BIRTHS) {
             // Those of a `LocalSet`, which each future puts into its list itself.
@@ -240,8 +241,7 @@ fn meaning(code: &[u8], at: u64) -> Option<Meaning> {
 
 /// Whether what comes next is not what stands behind it.
 fn leaves(instruction: &Instruction) -> bool {
-    let is_branch = instruction.op_count() > 0 && instruction.op0_kind() == OpKind::NearBranch64;
-    is_branch
+    is_branch(instruction)
         || matches!(
             instruction.mnemonic(),
             Mnemonic::Call
@@ -252,6 +252,11 @@ fn leaves(instruction: &Instruction) -> bool {
                 | Mnemonic::Syscall
                 | Mnemonic::INVALID
         )
+}
+
+/// Whether it may go on elsewhere in the code, at a place that it names.
+fn is_branch(instruction: &Instruction) -> bool {
+    instruction.op_count() > 0 && instruction.op0_kind() == OpKind::NearBranch64
 }
 
 /// What stands at an offset from something.

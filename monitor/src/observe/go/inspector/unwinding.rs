@@ -58,25 +58,30 @@ impl<'a> Unwinding<'a> {
 
     /// All of them, in this order, the first of which have been read.
     pub fn all(mut self, memory: &mut Memory, order: &[usize], first: Read, known: &Shapes) -> Told {
-        let (mut rest, mut unlike) = (order, Vec::new());
-        let mut read = first;
-        loop {
+        let unlike = self.some(memory, order, Some(first), (known, known));
+        self.some(memory, &unlike, None, (&Shapes::default(), known));
+        self.told
+    }
+
+    /// Those with these numbers, the `first` of which may have been read, the others in parts where one of `parts` is like
+    /// them. Returns those of which a part was read that is like nothing that is known.
+    fn some(
+        &mut self,
+        memory: &mut Memory,
+        numbers: &[usize],
+        mut first: Option<Read>,
+        (parts, known): (&Shapes, &Shapes),
+    ) -> Vec<usize> {
+        let (mut rest, mut unlike) = (numbers, Vec::new());
+        while !rest.is_empty() {
+            let read = first
+                .take()
+                .unwrap_or_else(|| reads::stacks(memory, self.found, rest, parts));
             let (now, later) = rest.split_at(read.places.len());
             unlike.extend(self.take(memory, now, &read, known));
             rest = later;
-            if rest.is_empty() {
-                break;
-            }
-            read = reads::stacks(memory, self.found, rest, known);
         }
-        let mut rest = unlike.as_slice();
-        while !rest.is_empty() {
-            let read = reads::stacks(memory, self.found, rest, &Shapes::default());
-            let (now, later) = rest.split_at(read.places.len());
-            self.take(memory, now, &read, known);
-            rest = later;
-        }
-        self.told
+        unlike
     }
 
     fn take(&mut self, memory: &mut Memory, numbers: &[usize], read: &Read, known: &Shapes) -> Vec<usize> {

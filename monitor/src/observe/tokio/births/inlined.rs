@@ -18,6 +18,8 @@
 //! Each task comes by one of the first kind and by one of the second kind, once. The probe goes on the `je`, at which the task
 //! is in a register, and which the kernel carries out itself. The vtable may have been loaded before it, for something else.
 
+mod flow;
+
 use std::{
     cell::OnceCell,
     collections::{BTreeMap, HashSet, VecDeque},
@@ -25,7 +27,9 @@ use std::{
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
-use super::{Functions, OWNER, VTABLE, leaves, number};
+use flow::{definition, falling, is_kept, straight, targets, value};
+
+use super::{Functions, OWNER, VTABLE, number};
 use crate::{
     identify::Module,
     observe::{
@@ -136,7 +140,10 @@ fn places(code: &[u8], length: usize, function: u64, found: &mut Inlined) -> boo
                 if push.is_none() && removal.is_none() {
                     return false;
                 }
-                found.places.exits.extend(removal.filter(|_| push.is_none()));
+                found
+                    .places
+                    .exits
+                    .extend(removal.filter(|_| push.is_none()).map(held));
                 push
             } else {
                 let reached = reached.get_or_init(|| targets(decoder(code)));
@@ -144,11 +151,11 @@ fn places(code: &[u8], length: usize, function: u64, found: &mut Inlined) -> boo
                 let mut stores = store.into_iter().flat_map(|store| sum.by_any(store.task));
                 stores.find_map(|store| pushed(before, &store))
             };
-            if let Some((at, Holder::Register(task))) = push {
-                if before.iter().any(|it| sum.gives_owner(task.into(), it)) {
+            if let Some((at, task)) = push {
+                if before.iter().any(|it| sum.gives_owner(task, it)) {
                     found.binding.insert(at);
                 }
-                found.places.spawns.push((at, Holder::Register(task)));
+                found.places.spawns.push(held((at, task)));
             }
         }
         if window.len() == WINDOW {
@@ -157,6 +164,10 @@ fn places(code: &[u8], length: usize, function: u64, found: &mut Inlined) -> boo
         window.push_back(instruction);
     }
     true
+}
+
+fn held((at, register): (u64, usize)) -> (u64, Holder) {
+    (at, Holder::Register(register as u8))
 }
 
 /// A `mov` of a register from or to the sum of two and a number.
@@ -224,17 +235,17 @@ impl Sum {
     }
 }
 
-/// The branch of a `push_front` that ends with this, behind these instructions.
-fn pushed(before: &[Instruction], store: &Store) -> Option<(u64, Holder)> {
+/// The branch of a `push_front` that ends with this, behind these instructions, and the task's register.
+fn pushed(before: &[Instruction], store: &Store) -> Option<(u64, usize)> {
     let branch = Branch::last(before)?;
     let is_it = branch.compares(Mnemonic::Cmp, store.task, store.value)
         && is_kept(branch.behind, store.task)
         && is_kept(branch.behind, store.value);
-    is_it.then_some((branch.at, Holder::Register(store.task as u8)))
+    is_it.then_some((branch.at, store.task))
 }
 
-/// The branch of a `remove` that ends with this, behind these instructions.
-fn removed(before: &[Instruction], store: &Store) -> Option<(u64, Holder)> {
+/// The branch of a `remove` that ends with this, behind these instructions, and the task's register.
+fn removed(before: &[Instruction], store: &Store) -> Option<(u64, usize)> {
     let branch = Branch::last(before)?;
     let (previous, before, behind) = (store.task, branch.before, branch.behind);
     if !branch.compares(Mnemonic::Test, previous, previous) || !is_kept(behind, previous) {
@@ -251,7 +262,7 @@ fn removed(before: &[Instruction], store: &Store) -> Option<(u64, Holder)> {
         is_kept(&before[first..], task).then_some(task)
     };
     let task = from.registers.iter().find_map(task)?;
-    Some((branch.at, Holder::Register(task as u8)))
+    Some((branch.at, task))
 }
 
 /// A `je`, and what is carried out before and behind it, whichever way was taken to it.
@@ -296,44 +307,6 @@ impl<'a> Branch<'a> {
     }
 }
 
-/// The last instructions, as far as they are carried out one after the other.
-fn straight(before: &[Instruction]) -> &[Instruction] {
-    let begin = before.iter().rposition(leaves).map_or(0, |at| at + 1);
-    &before[begin..]
-}
-
-/// The last instructions, as far as they are carried out one after the other when no branch is taken, and none comes from
-/// elsewhere (`reached`: where branches lead) to one of those behind the first, or to `next`.
-fn falling<'a>(before: &'a [Instruction], next: u64, reached: &HashSet<u64>) -> &'a [Instruction] {
-    let mut begin = before.len();
-    let mut next = next;
-    while let Some(last) = before[..begin].last() {
-        if reached.contains(&next) || leaves(last) && !is_conditional(last) {
-            break;
-        }
-        begin -= 1;
-        next = last.ip();
-    }
-    &before[begin..]
-}
-
-/// Whether what comes next may stand behind it; it writes no register.
-fn is_conditional(branch: &Instruction) -> bool {
-    use Mnemonic::{Ja, Jae, Jb, Jbe, Je, Jg, Jge, Jl, Jle, Jne, Jno, Jnp, Jns, Jo, Jp, Js};
-    matches!(
-        branch.mnemonic(),
-        Ja | Jae | Jb | Jbe | Je | Jg | Jge | Jl | Jle | Jne | Jno | Jnp | Jns | Jo | Jp | Js
-    )
-}
-
-/// Where the branches of a function lead.
-fn targets(mut decoder: Decoder<'_>) -> HashSet<u64> {
-    let branches = decoder
-        .iter()
-        .filter(|it| it.op_count() > 0 && it.op0_kind() == OpKind::NearBranch64);
-    branches.map(|branch| branch.near_branch_target()).collect()
-}
-
 /// The register that has the task whose offset is in this one, as it was loaded last.
 fn task_of(before: &[Instruction], offset: usize) -> Option<usize> {
     let load = |before: &[Instruction], register: usize, at: u64| {
@@ -349,55 +322,6 @@ fn task_of(before: &[Instruction], offset: usize) -> Option<usize> {
     let (index, vtable) = load(before, offset, TRAILER)?;
     let (index, task) = load(&before[..index], vtable, VTABLE)?;
     is_kept(&before[index..], task).then_some(task)
-}
-
-/// What a register holds, whichever else it was copied from: which register had it first, and what wrote that.
-fn value(before: &[Instruction], register: usize) -> (usize, Option<usize>) {
-    let (mut register, mut before) = (register, before);
-    loop {
-        let written = before.iter().rposition(|it| writes(it, register));
-        let copied = written.and_then(|index| {
-            let from = &before[index];
-            let is_copy = from.code() == Code::Mov_r64_rm64 || from.code() == Code::Mov_rm64_r64;
-            (is_copy && from.op1_kind() == OpKind::Register).then(|| number(from.op1_register()))?
-        });
-        match (written, copied) {
-            (Some(index), Some(from)) => (register, before) = (from, &before[..index]),
-            _ => return (register, written),
-        }
-    }
-}
-
-/// The last instruction that writes a register; `None` when there is none, or one behind it might.
-fn definition(instructions: &[Instruction], register: usize) -> Option<usize> {
-    let index = instructions
-        .iter()
-        .rposition(|instruction| writes(instruction, register))?;
-    // Not one that does more than it seems to.
-    let is_load = instructions[index].mnemonic() == Mnemonic::Mov;
-    is_load.then_some(index)
-}
-
-/// Whether none of them writes a register.
-fn is_kept(instructions: &[Instruction], register: usize) -> bool {
-    !instructions
-        .iter()
-        .any(|instruction| writes(instruction, register))
-}
-
-/// Whether an instruction may write a register.
-fn writes(instruction: &Instruction, register: usize) -> bool {
-    match instruction.mnemonic() {
-        Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Nop => false,
-        _ if is_conditional(instruction) => false,
-        Mnemonic::Movups | Mnemonic::Movaps | Mnemonic::Movdqu | Mnemonic::Movdqa | Mnemonic::Xorps => false,
-        Mnemonic::Mov | Mnemonic::Lea | Mnemonic::Movzx | Mnemonic::Xor | Mnemonic::And | Mnemonic::Or => {
-            let is_register = instruction.op0_kind() == OpKind::Register;
-            // What has no number may be a part of any.
-            is_register && number(instruction.op0_register()).is_none_or(|it| it == register)
-        }
-        _ => true,
-    }
 }
 
 #[cfg(test)]
